@@ -1,0 +1,138 @@
+"""Acting in B parallel environments for T steps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from agents import losses, networks, normalization
+from agents.base import TrainState
+from agents.config import AgentConfig
+from agents.environments.base import Environment
+from agents.networks import ActorCritic
+
+
+class Batch(NamedTuple):
+    """What the updates of an iteration learn from; axes ``[T, B]`` or ``[T * B]``."""
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+
+    @property
+    def target(self) -> jax.Array:
+        """The value function's regression target."""
+        return self.advantage + self.value
+
+
+class _Step(NamedTuple):
+    """One step of all environments, axes ``[B]`` (stacked by scan to ``[T, B]``)."""
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    ended: jax.Array
+    next_value: jax.Array | None
+
+
+def flatten_observation(observation: jax.Array) -> jax.Array:
+    """``[B, ...]`` of any shape to float32 ``[B, features]``."""
+    return observation.reshape(observation.shape[0], -1).astype(jnp.float32)
+
+
+def collect(
+    config: AgentConfig,
+    env: Environment,
+    network: ActorCritic,
+    params: Any,
+    state: TrainState,
+    key: jax.Array,
+) -> tuple[TrainState, Batch]:
+    """Runs one rollout with given parameters and estimates advantages.
+
+    Args:
+      config: the agent's.
+      env: the environment, unbatched.
+      network: the agent's.
+      params: to act with.
+      state: where the environments stand; ``params`` and ``opt_state`` pass through.
+      key: this rollout's randomness.
+
+    Returns:
+      The state with moved environments and statistics, and a batch ``[T, B]``.
+    """
+
+    noise_key, env_key = jax.random.split(key)
+    size = (config.num_steps, config.num_envs)
+    noise = networks.draw_noise(noise_key, env.spec.action, size)
+    env_keys = jax.random.split(env_key, size)
+
+    def step(state: TrainState, inputs: tuple) -> tuple[TrainState, _Step]:
+        return _act(config, env, network, params, state, *inputs)
+
+    state, steps = jax.lax.scan(step, state, (noise, env_keys))
+    last_value, _ = network.value(params, state.observation)
+    next_values = jnp.concatenate([steps.value[1:], last_value[None]])
+    terminated = steps.ended  # `terminate`: the time limit counts as a death
+    if steps.next_value is not None:
+        next_values = jnp.where(steps.ended, steps.next_value, next_values)
+        terminated = steps.terminated
+    advantage = losses.generalized_advantages(
+        steps.reward,
+        steps.value,
+        next_values,
+        terminated,
+        steps.ended,
+        config.discount,
+        config.gae_lambda,
+    )
+    return state, Batch(
+        steps.observation, steps.action, steps.log_prob, steps.value, advantage
+    )
+
+
+def _act(config, env, network, params, state, noise, env_keys) -> tuple[TrainState, _Step]:
+    """One step of all environments, with noise ``[B, A]`` and keys ``[B]``."""
+    policy, _ = network.policy(params, state.observation)
+    value, _ = network.value(params, state.observation)
+    action = policy.sample(noise)
+    env_state, outcome = jax.vmap(env.step)(env_keys, state.env_state, action)
+    ended = outcome.terminated | outcome.truncated
+    next_value = None
+    statistics = state.observation_statistics
+    observation = flatten_observation(outcome.observation)
+    if statistics is not None:
+        statistics = normalization.update_statistics(statistics, observation)
+        observation = normalization.normalize(statistics, observation)
+    if config.truncation == "bootstrap":
+        final = flatten_observation(outcome.final_observation)
+        if statistics is not None:
+            final = normalization.normalize(statistics, final)
+        next_value, _ = network.value(params, final)
+    reward, scaler = outcome.reward, state.reward_scaler
+    if scaler is not None:
+        scaler, reward = normalization.scale_rewards(scaler, reward, ended, config.discount)
+    step = _Step(
+        observation=state.observation,
+        action=action,
+        log_prob=policy.log_prob(action),
+        value=value,
+        reward=reward,
+        terminated=outcome.terminated,
+        ended=ended,
+        next_value=next_value,
+    )
+    state = state._replace(
+        env_state=env_state,
+        observation=observation,
+        observation_statistics=statistics,
+        reward_scaler=scaler,
+        episode_return=outcome.episode_return,
+        episode_length=outcome.episode_length,
+    )
+    return state, step

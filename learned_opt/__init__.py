@@ -1,0 +1,26 @@
+"""Learned and handcrafted optimizers behind one contract; see ``learned_opt.base``."""
+
+from learned_opt.base import CONTEXT_NAMES, LearnedOptimizer, MetaParams
+from learned_opt.handcrafted import PRESETS, make_tunable, preset
+from learned_opt.modules import UpdateRule, from_flax, from_haiku
+from learned_opt.registry import is_handcrafted, make, names, register
+from learned_opt.serialization import TrainedOptimizer, load, save
+
+__all__ = [
+    "CONTEXT_NAMES",
+    "PRESETS",
+    "LearnedOptimizer",
+    "MetaParams",
+    "TrainedOptimizer",
+    "UpdateRule",
+    "from_flax",
+    "from_haiku",
+    "is_handcrafted",
+    "load",
+    "make",
+    "make_tunable",
+    "names",
+    "preset",
+    "register",
+    "save",
+]

@@ -1,0 +1,109 @@
+"""A parameter tree as one vector, and statistics of the tensors within it.
+
+Coordinate-wise optimizers apply the same small network to every parameter. They work on
+the parameters of all tensors at once, "feature-major": an array ``[C, D]`` holds C
+numbers for each of the D parameters, each number contiguous over the parameters, so
+that elementwise work vectorises over D and the count of operations does not grow with
+the count of tensors.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """Where each tensor of a tree lies in its flattened vector (in tree order).
+
+    Attributes:
+      treedef: structure of the tree.
+      shapes: shape of each of the T tensors.
+      dtypes: dtype of each tensor.
+      offsets: T + 1 positions; tensor i is ``vector[offsets[i]:offsets[i + 1]]``.
+    """
+
+    treedef: Any
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[Any, ...]
+    offsets: tuple[int, ...]
+
+    @property
+    def num_tensors(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def num_parameters(self) -> int:
+        """D."""
+        return self.offsets[-1]
+
+    def slices(self) -> list[slice]:
+        return [slice(a, b) for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
+
+
+def layout_of(tree: Any) -> Layout:
+    """The layout of a tree of arrays. Static: reads shapes and dtypes only."""
+    leaves, treedef = jax.tree.flatten(tree)
+    shapes = tuple(tuple(np.shape(leaf)) for leaf in leaves)
+    dtypes = tuple(jnp.result_type(leaf) for leaf in leaves)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    return Layout(treedef, shapes, dtypes, tuple(int(n) for n in np.cumsum([0, *sizes])))
+
+
+def flatten(tree: Any, layout: Layout) -> jax.Array:
+    """The tree as a float32 vector ``[D]``.
+
+    Leaves may be smaller than the layout's shapes if they broadcast against them.
+
+    Raises:
+      ValueError: the tree has another structure than the layout.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    if treedef != layout.treedef:
+        raise ValueError(f"expected a tree like {layout.treedef}, got {treedef}")
+    rows = [
+        jnp.broadcast_to(jnp.asarray(leaf, jnp.float32), shape).reshape(-1)
+        for leaf, shape in zip(leaves, layout.shapes, strict=True)
+    ]
+    return jnp.concatenate(rows) if rows else jnp.zeros((0,), jnp.float32)
+
+
+def unflatten(vector: jax.Array, layout: Layout) -> Any:
+    """The inverse of ``flatten``: ``[D]`` to a tree with the layout's shapes and dtypes."""
+    leaves = [
+        vector[part].reshape(shape).astype(dtype)
+        for part, shape, dtype in zip(layout.slices(), layout.shapes, layout.dtypes, strict=True)
+    ]
+    return jax.tree.unflatten(layout.treedef, leaves)
+
+
+def spread(values: list[float] | jax.Array, layout: Layout) -> jax.Array:
+    """Gives every parameter the value of its tensor: ``[..., T]`` to ``[..., D]``."""
+    values = jnp.asarray(values, jnp.float32)
+    leading = values.shape[:-1]
+    columns = [
+        jnp.broadcast_to(values[..., i : i + 1], (*leading, part.stop - part.start))
+        for i, part in enumerate(layout.slices())
+    ]
+    return jnp.concatenate(columns, axis=-1)
+
+
+def second_moment_scale(rows: jax.Array, layout: Layout, epsilon: float = 1e-5) -> jax.Array:
+    """The factors that bring each row to a second moment of 1 over each tensor.
+
+    Args:
+      rows: ``[C, D]``.
+      layout: where the tensors lie.
+      epsilon: keeps the reciprocal root finite where a row is zero over a tensor.
+
+    Returns:
+      ``[C, T]``: rsqrt(epsilon + mean of the square of the row over the tensor). Zero
+      for tensors of no elements.
+    """
+    moments = [
+        # An empty tensor has no mean; max(1, n) keeps the division defined.
+        jnp.sum(jnp.square(rows[:, part]), axis=1) / max(1, part.stop - part.start)
+        for part in layout.slices()
+    ]
+    return jax.lax.rsqrt(epsilon + jnp.stack(moments, axis=1))

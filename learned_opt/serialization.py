@@ -1,0 +1,190 @@
+"""Saving and loading trained optimizers: one small file of plain arrays and metadata.
+
+The file is a NumPy archive (``.npz``): ``theta/<path>`` for each array of theta, and
+``metadata``, a JSON text as bytes. Nothing in it is ever executed or unpickled.
+"""
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt import base, registry
+from third_party.open_rl import weights as open_weights
+
+FORMAT = "lopt-rl optimizer"
+FORMAT_VERSION = 1
+
+
+class TrainedOptimizer(NamedTuple):
+    """An optimizer with its meta-parameters.
+
+    Attributes:
+      optimizer: the family.
+      theta: its meta-parameters.
+      metadata: at least ``name`` and ``options`` (what ``learned_opt.make`` takes) and
+        ``source``; for optimizers trained here also the format's version, the config and
+        a short training history.
+    """
+
+    optimizer: base.LearnedOptimizer
+    theta: base.MetaParams
+    metadata: dict[str, Any]
+
+
+def save(
+    path: str | os.PathLike,
+    name: str,
+    theta: base.MetaParams,
+    *,
+    options: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Writes an optimizer file, replacing an older one in one step.
+
+    Args:
+      path: where to; ``optimizer.npz`` by convention.
+      name: the optimizer's name in the registry.
+      theta: its meta-parameters: nested dicts of arrays.
+      options: what ``learned_opt.make(name, **options)`` needs to rebuild it.
+      metadata: anything JSON can hold: config, training history.
+
+    Raises:
+      ValueError: theta holds NaN or infinity, or is not nested dicts of arrays.
+    """
+    arrays = {f"theta/{key}": array for key, array in _flatten(theta).items()}
+    bad = [key for key, array in arrays.items() if not np.all(np.isfinite(array))]
+    if bad:
+        raise ValueError(f"theta is not finite in {', '.join(bad)}; not saved to {path}")
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "options": options or {},
+        **(metadata or {}),
+    }
+    text = json.dumps(description, sort_keys=True, indent=1).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, metadata=np.frombuffer(text, np.uint8), **arrays)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    os.replace(temporary, path)
+
+
+def load(
+    path_or_name: str | os.PathLike, optimizer: base.LearnedOptimizer | None = None
+) -> TrainedOptimizer:
+    """Loads an optimizer.
+
+    Args:
+      path_or_name: a file written by ``save``; OPEN's published weights (``.npy``); or
+        the name of a handcrafted optimizer, with a preset after a colon
+        (``adam``, ``adam:breakout``).
+      optimizer: the family that a saved file's theta belongs to, where the registry does
+        not know its name (users' own networks).
+
+    Raises:
+      FileNotFoundError: no such file, and no such name.
+      ValueError: the file is not what it should be; names the file and what was expected.
+    """
+    text = str(path_or_name)
+    family, _, task = text.partition(":")
+    if registry.is_handcrafted(family):
+        options = {"preset": task} if task else {}
+        made = registry.make(family, **options)
+        return TrainedOptimizer(
+            made, {}, {"name": family, "options": options, "source": "handcrafted"}
+        )
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no optimizer file at {text!r}; give the path of an optimizer.npz saved by this "
+            "toolkit, of a published .npy, or one of the handcrafted optimizers "
+            f"{', '.join(n for n in registry.names() if registry.is_handcrafted(n))}"
+        )
+    content = path.read_bytes()
+    try:
+        if content[:4] == b"PK\x03\x04":
+            return _load_saved(content, optimizer)
+        return _load_published(content)
+    except ValueError as error:
+        raise ValueError(f"cannot load an optimizer from {text!r}: {error}") from error
+
+
+def _load_published(content: bytes) -> TrainedOptimizer:
+    parsed = open_weights.parse(content)
+    options = {"hidden_size": parsed.hidden_size, "width": parsed.width}
+    optimizer = registry.make("open", **options)
+    theta = _unflatten_like(_theta_template(optimizer), parsed.arrays)
+    metadata = {"name": "open", "options": options, "source": "published OPEN weights"}
+    return TrainedOptimizer(optimizer, theta, metadata)
+
+
+def _load_saved(content: bytes, optimizer: base.LearnedOptimizer | None) -> TrainedOptimizer:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"damaged or not an archive of plain arrays ({error})") from error
+    try:
+        metadata = json.loads(arrays.pop("metadata").tobytes().decode())
+    except (KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError("it holds no readable metadata, so save() did not write it") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise ValueError(f"its metadata is not of the format {FORMAT!r}")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"it has format version {metadata.get('format_version')!r}, this is version "
+            f"{FORMAT_VERSION}: load it with the version of the toolkit that wrote it"
+        )
+    if optimizer is None:
+        optimizer = _rebuild(metadata)
+    named = {key.removeprefix("theta/"): array for key, array in arrays.items()}
+    theta = _unflatten_like(_theta_template(optimizer), named)
+    return TrainedOptimizer(optimizer, theta, {"source": "lopt-rl", **metadata})
+
+
+def _rebuild(metadata: dict[str, Any]) -> base.LearnedOptimizer:
+    name = metadata.get("name")
+    if name not in registry.names():
+        raise ValueError(
+            f"it holds theta of {name!r}, which is not registered here: pass "
+            "load(path, optimizer=...) or learned_opt.register it first"
+        )
+    return registry.make(name, **metadata.get("options", {}))
+
+
+def _theta_template(optimizer: base.LearnedOptimizer) -> base.MetaParams:
+    return jax.eval_shape(optimizer.init, jax.random.key(0))
+
+
+def _flatten(theta: base.MetaParams) -> dict[str, np.ndarray]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(theta)
+    return {"/".join(base.key_names(path)): np.asarray(leaf) for path, leaf in flat}
+
+
+def _unflatten_like(template: base.MetaParams, arrays: dict[str, np.ndarray]) -> base.MetaParams:
+    """Builds theta by name, checking that names, shapes and values are as they must be."""
+    flat, treedef = jax.tree_util.tree_flatten_with_path(template)
+    names = ["/".join(base.key_names(path)) for path, _ in flat]
+    missing, extra = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
+    if missing or extra:
+        raise ValueError(
+            f"theta does not fit: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}"
+        )
+    leaves = []
+    for name, (_, like) in zip(names, flat, strict=True):
+        array = arrays[name]
+        if array.shape != like.shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {like.shape}")
+        if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
+            raise ValueError(f"{name} must hold finite numbers, found {array.dtype} with NaN or inf")
+        leaves.append(jnp.asarray(array, like.dtype))
+    return jax.tree_util.tree_unflatten(treedef, leaves)

@@ -1,0 +1,1 @@
+"""Outer loops: training optimizers, and measuring them."""

@@ -1,0 +1,1 @@
+"""What belongs to other projects: importers, reference numbers, licences. No copied code."""
