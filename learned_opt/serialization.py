@@ -132,7 +132,7 @@ def _load_saved(content: bytes, optimizer: base.LearnedOptimizer | None) -> Trai
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"damaged or not an archive of plain arrays ({error})") from error
+        raise ValueError("it is damaged, or no archive of plain arrays") from error
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes().decode())
     except (KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -98,7 +98,7 @@ class BraxEnvironment:
           ValueError: the action has another shape.
         """
         del key
-        action = episodes.clip_action(action, self.spec.action.size)
+        action = episodes.clip_action(action, int(self.env.action_size))
         reached, reward, terminated = self._act(state.now, action)
         now, log, timestep = episodes.finish_step(
             state.log,
@@ -247,7 +247,7 @@ def _import_envs() -> types.ModuleType:
     return envs
 
 
-def _keep_clip_arguments(fluid: types.ModuleType) -> None:
+def _keep_clip_arguments(fluid: Any) -> None:
     """Lets Brax's fluid forces (swimmer's) call ``jnp.clip`` with its former ``a_min``.
 
     JAX has renamed that argument to ``min``, and Brax is no longer maintained. Only the

@@ -36,8 +36,8 @@ class GymnaxEnvironment:
       env: the gymnax environment.
       params: its ``EnvParams``.
       spec: what agents must know.
-      action_low: ``[size]``, the environment's own lower bounds; None for discrete actions.
-      action_high: ``[size]``, its upper bounds.
+      action_bounds: the environment's own lower and upper bounds, each ``[size]``; None for
+        discrete actions.
       num_observations: the number of values where gymnax observes a single integer, which
         is handed on as a one-hot vector; else None.
     """
@@ -45,8 +45,7 @@ class GymnaxEnvironment:
     env: Any
     params: Any
     spec: base.EnvironmentSpec
-    action_low: np.ndarray | None
-    action_high: np.ndarray | None
+    action_bounds: tuple[np.ndarray, np.ndarray] | None
     num_observations: int | None
 
     def reset(self, key: jax.Array) -> tuple[GymnaxState, jax.Array]:
@@ -91,14 +90,13 @@ class GymnaxEnvironment:
         return episodes.Moment(episodes.strong(inner), jnp.asarray(observation, jnp.float32))
 
     def _own_action(self, action: jax.Array) -> jax.Array:
-        if isinstance(self.spec.action, base.Discrete):
+        if self.action_bounds is None:
             episodes.check_action_shape(action, ())
             return action
-        action = episodes.clip_action(action, self.spec.action.size)
+        low, high = self.action_bounds
         # Around the middle rather than up from the lower bound: exact where the range is
         # [-1, 1] already, as it mostly is.
-        middle = (self.action_high + self.action_low) / 2
-        return middle + action * (self.action_high - self.action_low) / 2
+        return (low + high) / 2 + episodes.clip_action(action, low.size) * (high - low) / 2
 
 
 def make(env_id: str, **kwargs: Any) -> GymnaxEnvironment:
@@ -129,7 +127,10 @@ def make(env_id: str, **kwargs: Any) -> GymnaxEnvironment:
     params_names = [field.name for field in dataclasses.fields(params)]
     for name in kwargs:
         arguments.check_known(f"argument of {env_id}", name, [*constructor_names, *params_names])
-    params = params.replace(**{k: v for k, v in kwargs.items() if k not in constructor_names})
+    changes = {k: v for k, v in kwargs.items() if k not in constructor_names}
+    # gymnax chooses between such fields and floats, which must then be of one type.
+    whole = [k for k, v in changes.items() if type(v) is int and type(getattr(params, k)) is float]
+    params = params.replace(**changes | {k: float(changes[k]) for k in whole})
     return _adapt(env_id, env, params)
 
 
@@ -141,7 +142,7 @@ def names() -> list[str]:
 
 
 def _adapt(env_id: str, env: Any, params: Any) -> GymnaxEnvironment:
-    action, low, high = _action_space(env_id, env.action_space(params))
+    action, bounds = _action_space(env_id, env.action_space(params))
     num_observations = _num_observations(env.observation_space(params))
     observation, _ = jax.eval_shape(lambda key: env.reset_env(key, params), jax.random.key(0))
     if not hasattr(observation, "shape"):
@@ -155,22 +156,22 @@ def _adapt(env_id: str, env: Any, params: Any) -> GymnaxEnvironment:
             "max_steps_in_episode", params.max_steps_in_episode
         ),
     )
-    return GymnaxEnvironment(env, params, spec, low, high, num_observations)
+    return GymnaxEnvironment(env, params, spec, bounds, num_observations)
 
 
 def _action_space(
     env_id: str, space: Any
-) -> tuple[base.Discrete | base.Continuous, np.ndarray | None, np.ndarray | None]:
+) -> tuple[base.Discrete | base.Continuous, tuple[np.ndarray, np.ndarray] | None]:
     """The action space, and the bounds of a continuous one."""
     from gymnax.environments import spaces
 
     if isinstance(space, spaces.Discrete):
-        return base.Discrete(int(space.n)), None, None
+        return base.Discrete(int(space.n)), None
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
         low = np.broadcast_to(np.asarray(space.low, np.float32), space.shape)
         high = np.broadcast_to(np.asarray(space.high, np.float32), space.shape)
         if np.all(np.isfinite(low)) and np.all(np.isfinite(high)):
-            return base.Continuous(int(space.shape[0])), low, high
+            return base.Continuous(int(space.shape[0])), (low, high)
     raise ValueError(
         f"{env_id} has the action space {space}; supported are Discrete, and Box with one "
         "axis and finite bounds"

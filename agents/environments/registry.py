@@ -1,7 +1,7 @@
 """Environments by name."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.environments import arguments, base, brax_suite, gymnax_suite
 
@@ -43,7 +43,7 @@ _suites: dict[str, _Suite] = {
 }
 
 
-def make(name: str, **kwargs) -> base.Environment:
+def make(name: str, **kwargs: Any) -> base.Environment:
     """Makes an environment.
 
     Args:

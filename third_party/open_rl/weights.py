@@ -14,6 +14,7 @@ import numpy as np
 
 _NUM_INPUTS = 19
 _NUM_OUTPUTS = 3
+_NUMPY_MAGIC = b"\x93NUMPY"
 
 
 class OpenWeights(NamedTuple):
@@ -69,12 +70,14 @@ def parse(content: bytes) -> OpenWeights:
       ValueError: the content is not such a file; says what was expected and found.
     """
     expected = " or ".join(f"{size} float32 numbers" for size in SIZES)
+    if not content.startswith(_NUMPY_MAGIC):
+        raise ValueError(f"not a NumPy array file; expected {expected} in one dimension")
     try:
         vector = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, TypeError) as error:
         raise ValueError(
-            f"not a readable .npy file of plain numbers (expected {expected} in one "
-            f"dimension): {error}"
+            f"the array file is cut off, or holds Python objects (a pickle) in place of "
+            f"plain numbers; expected {expected} in one dimension"
         ) from error
     if not isinstance(vector, np.ndarray) or vector.ndim != 1 or vector.size not in SIZES:
         found = getattr(vector, "shape", type(vector).__name__)

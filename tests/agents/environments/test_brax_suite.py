@@ -11,9 +11,6 @@ import pytest
 from agents import environments
 from agents.environments import brax_suite
 
-# Brax warns of MuJoCo's deprecated names while it is traced.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing:DeprecationWarning")
-
 
 def run(env, action, num_steps):
     """The first observation, and the time steps ``[T, ...]`` under one action."""

@@ -10,9 +10,6 @@ from agents import environments
 NUM_ENVS = 3
 NUM_STEPS = 30
 
-# Brax warns of MuJoCo's deprecated names while it is traced.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing:DeprecationWarning")
-
 FULL_NAMES = [
     name
     for name in environments.names()

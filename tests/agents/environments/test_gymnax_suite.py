@@ -146,6 +146,12 @@ def test_constructor_and_params_arguments_reach_their_places():
     assert env.spec.max_episode_steps == env.params.max_steps_in_episode == 9
 
 
+def test_a_whole_number_may_be_given_for_a_real_one():
+    # gymnax itself refuses this: it selects between the limit and 1.0.
+    env = environments.make("gymnax/BernoulliBandit-misc", max_steps_in_episode=7)
+    assert env.spec.max_episode_steps == 7
+
+
 def test_unknown_arguments_are_errors_that_list_the_known():
     with pytest.raises(ValueError, match=r"'max_steps'.*did you mean 'max_steps_in_episode'"):
         environments.make("breakout", max_steps=9)

@@ -1,0 +1,1 @@
+"""Experiments: one file each, made of the blocks in ``configs.blocks``."""

@@ -1,0 +1,171 @@
+"""The parts that experiments share.
+
+Every experiment is a ``ConfigDict`` with the same fields; ``experiment`` makes them, with
+what each means. Any field can be overridden on the command line, for example
+``--config.outer.population_size=32 --config.tasks.ant.agent.name=a2c``.
+"""
+
+from ml_collections import ConfigDict
+
+MODES = ("full", "smoke")
+
+# What Adam reaches (final return), by which OPEN's authors divide fitness in multi-task
+# training: OPEN release, see third_party/open_rl/reference.py.
+ADAM_RETURNS = {
+    "asterix": 15.0353,
+    "freeway": 61.8369,
+    "breakout": 50.0822,
+    "spaceinvaders": 167.0913,
+}
+
+
+def check_mode(mode: str) -> bool:
+    """Whether a config's mode (after the colon) is ``smoke``; ValueError if unknown."""
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r} after the config's colon; known: {', '.join(MODES)}")
+    return mode == "smoke"
+
+
+def agent() -> ConfigDict:
+    """An inner loop: PPO on MinAtar as in the OPEN paper, table 3.
+
+    What PPO and A2C share stands at the top; ``ppo`` and ``a2c`` hold what each has of its
+    own, so that changing ``name`` swaps the algorithm with its own counts.
+    """
+    return ConfigDict(
+        {
+            "name": "ppo",
+            "num_envs": 64,
+            "num_steps": 128,  # steps of each environment per iteration
+            "discount": 0.99,
+            "gae_lambda": 0.95,
+            "value_coefficient": 0.5,
+            "entropy_coefficient": 0.01,
+            "max_grad_norm": 0.5,  # of actor and critic apart; 0: no clipping
+            "widths": (64, 64),
+            "activation": "relu",
+            "normalize_observations": False,
+            "normalize_rewards": False,
+            "truncation": "terminate",  # as the paper; "bootstrap" is the correct treatment
+            "equal_hidden": True,  # actor and critic start with equal hidden layers
+            "ppo": {
+                "num_epochs": 4,
+                "num_minibatches": 8,
+                "clip_epsilon": 0.2,
+                "normalize_advantages": True,
+            },
+            "a2c": {"num_epochs": 1, "num_minibatches": 1, "normalize_advantages": False},
+        }
+    )
+
+
+def brax_agent() -> ConfigDict:
+    """PPO on Brax as in the OPEN paper, table 3 (Ant)."""
+    config = agent()
+    config.num_envs = 2048
+    config.num_steps = 10
+    config.entropy_coefficient = 0.0
+    config.activation = "tanh"
+    config.normalize_observations = True
+    config.normalize_rewards = True
+    config.ppo.num_minibatches = 32
+    return config
+
+
+def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None) -> ConfigDict:
+    """A task: an environment, an agent and a horizon.
+
+    Adam with the paper's tuned values is the baseline where there are such values.
+    """
+    return ConfigDict(
+        {
+            "env": env,  # a name that agents.environments.make takes
+            "env_options": ConfigDict(),  # its keyword arguments
+            "total_timesteps": int(total_timesteps),  # of one inner run
+            "normalizer": 1.0,  # fitness is return / normalizer
+            "agent": agent_block or agent(),
+            "baselines": ConfigDict({"adam": ConfigDict({"preset": env.rsplit("/", maxsplit=1)[-1]})}),
+        }
+    )
+
+
+def evolution(num_generations: int) -> ConfigDict:
+    """The outer loop by ES: OPEN paper, table 7, MinAtar."""
+    return ConfigDict(
+        {
+            "name": "es",
+            "num_generations": num_generations,
+            "strategy": "Open_ES",  # any evosax strategy
+            "population_size": 64,
+            "sigma": 0.03,
+            "sigma_decay": 0.999,
+            "learning_rate": 0.03,
+            "learning_rate_decay": 0.999,
+            "adam_b1": 0.99,
+            "adam_b2": 0.999,
+            "fitness_shaping": "centered_rank",  # or pairwise, standardize, none
+            "num_rollouts": 1,  # inner runs per member, averaged
+            "keys_per": "generation",  # or pair, member: what shares its randomness
+            "strategy_options": ConfigDict(),
+            "checkpoint_every": 4,  # generations
+            "validate_every": 24,  # generations between validations of the mean theta
+            "validation_seeds": 8,
+        }
+    )
+
+
+def experiment(
+    tasks: dict[str, ConfigDict], num_generations: int, optimizer: str = "open"
+) -> ConfigDict:
+    """A whole experiment."""
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "optimizer": {"name": optimizer, "options": ConfigDict()},  # learned_opt.make
+            "initial_theta": "",  # an optimizer file to start from; empty: the family's own
+            "members_per_device": 0,  # inner runs batched on a device; 0: automatic
+            "tasks": ConfigDict(tasks),
+            "outer": evolution(num_generations),
+            "evaluation": {
+                "num_seeds": 16,  # held out
+                "points": 40,  # of each return curve
+                "criterion": "final_return",  # or area; what baselines are tuned by
+                "learning_rates": (),  # of baselines, to tune over; empty: as the task says
+                "tuning_seeds": 8,
+            },
+            "logging": {"tensorboard": True, "wandb_project": ""},
+        }
+    )
+    # Options are open: what they may hold is checked by what they are given to.
+    for block in (config.optimizer.options, config.outer.strategy_options):
+        block.unlock()
+    return config
+
+
+def shrink(config: ConfigDict) -> ConfigDict:
+    """Makes an experiment small enough for minutes on two CPU cores: the same code paths
+    and environments, far too little training to learn anything.
+    """
+    config.outer.num_generations = 3
+    config.outer.population_size = 4
+    config.outer.checkpoint_every = 1
+    config.outer.validate_every = 2
+    config.outer.validation_seeds = 2
+    config.evaluation.num_seeds = 2
+    config.evaluation.points = 3
+    config.evaluation.tuning_seeds = 2
+    for block in config.tasks.values():
+        block.agent.num_envs = 8
+        block.agent.num_steps = 16
+        block.agent.widths = (16, 16)
+        block.agent.ppo.num_minibatches = 4
+        block.agent.ppo.num_epochs = 2
+        block.total_timesteps = 4 * 8 * 16
+    return config
+
+
+def minatar(name: str, num_generations: int, mode: str) -> ConfigDict:
+    """OPEN trained on one MinAtar game: tables 3 and 7."""
+    smoke = check_mode(mode)
+    config = experiment({name: task(name, 1e7)}, num_generations)
+    return shrink(config) if smoke else config

@@ -1,0 +1,1 @@
+"""Command lines: absl mains and nothing else."""

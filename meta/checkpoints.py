@@ -1,0 +1,101 @@
+"""Checkpoints: one pytree, written by orbax in one step, read back bit for bit."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Checkpoints:
+    """The last few checkpoints of a run.
+
+    Each is complete or absent: orbax writes to a temporary folder and renames it.
+
+    Args:
+      folder: where they lie; made if missing.
+      keep: how many to keep, the latest.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        import orbax.checkpoint as ocp  # imported here, as it takes seconds
+
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder = folder
+
+    def latest_step(self) -> int | None:
+        """The number of the latest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, tree: Any) -> None:
+        """Writes a checkpoint; returns when it is on disk."""
+        self._manager.save(step, args=self._ocp.args.StandardSave(_without_keys(tree)), force=True)
+        self._manager.wait_until_finished()
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """The latest readable checkpoint, or None where there is none.
+
+        A damaged checkpoint is passed over with a warning and the one before it is taken.
+
+        Args:
+          like: a tree of the same structure, shapes, dtypes and key implementations.
+
+        Raises:
+          RuntimeError: there are checkpoints, but none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        abstract = jax.tree.map(_abstract, _without_keys(like))
+        for step in steps:
+            try:
+                restored = self._manager.restore(
+                    step, args=self._ocp.args.StandardRestore(abstract)
+                )
+            # Orbax raises whatever its storage drivers raise on damaged files.
+            except Exception as error:  # noqa: BLE001
+                warnings.warn(
+                    f"checkpoint {step} in {self._folder} cannot be read and is passed over: {error}",
+                    stacklevel=2,
+                )
+                continue
+            return step, _with_keys(restored, like)
+        if steps:
+            raise RuntimeError(
+                f"none of the checkpoints {steps} in {self._folder} can be read; start again in "
+                "another --workdir"
+            )
+        return None
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _without_keys(tree: Any) -> Any:
+    """Typed keys as their plain data."""
+    return jax.tree.map(
+        lambda leaf: np.asarray(jax.random.key_data(leaf)) if _is_key(leaf) else np.asarray(leaf),
+        tree,
+    )
+
+
+def _with_keys(tree: Any, like: Any) -> Any:
+    def restore(leaf: Any, example: Any) -> jax.Array:
+        if _is_key(example):
+            return jax.random.wrap_key_data(
+                jax.numpy.asarray(leaf), impl=jax.random.key_impl(example)
+            )
+        return jax.numpy.asarray(leaf)
+
+    return jax.tree.map(restore, tree, like)
+
+
+def _abstract(leaf: np.ndarray) -> np.ndarray:
+    return np.empty_like(leaf)

@@ -1,0 +1,84 @@
+"""What all launchers share: devices, caches, and errors a user can act on.
+
+Flags are defined and read by calls from a launcher, never at import.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+_DEFAULT_CACHE = "~/.cache/lopt-rl/compiled"
+
+
+class UsageError(ValueError):
+    """The command line asks for something that cannot be."""
+
+
+def define_flags() -> None:
+    """The flags that every launcher takes."""
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+    flags.DEFINE_integer(
+        "cpu_devices", 0, "Split the CPU into this many devices; 0: one for each core.", 0
+    )
+    flags.DEFINE_string(
+        "compilation_cache", _DEFAULT_CACHE, "Keep compiled programs here; empty: do not."
+    )
+    flags.DEFINE_string(
+        "coordinator", "", "host:port of the first process, to join many hosts in one run."
+    )
+    flags.DEFINE_integer("num_processes", 1, "How many processes join.", 1)
+    flags.DEFINE_integer("process_id", 0, "This process's number among them.", 0)
+
+
+def start() -> None:
+    """Sets JAX up as the flags say. Call once, before anything touches a device."""
+    import jax
+
+    values = flags.FLAGS
+    jax.config.update("jax_num_cpu_devices", values.cpu_devices or os.cpu_count() or 1)
+    if values.compilation_cache:
+        folder = Path(values.compilation_cache).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if values.coordinator:
+        jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Raises on words that are no flags."""
+    if len(argv) > 1:
+        raise UsageError(f"unexpected arguments: {' '.join(argv[1:])}; flags begin with --")
+
+
+def train(config: Any, workdir: str) -> None:
+    """Trains what a config describes, evaluates it, and prints the comparison."""
+    from meta import experiment, finish, training
+
+    plain = config.to_dict()
+    state = training.run(plain, workdir)
+    made = experiment.build(plain)
+    print(finish.evaluate_and_report(made, workdir, state))
+    print(f"everything is in {workdir}")
+
+
+def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) -> None:
+    """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback."""
+    from meta.progress import Stopped
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except Stopped as stopped:
+            sys.exit(128 + stopped.signal_number)
+        except (ValueError, FileNotFoundError) as error:
+            if flags.FLAGS.debug:
+                traceback.print_exc()
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    app_run(guarded)

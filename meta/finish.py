@@ -1,0 +1,177 @@
+"""What follows meta-training: comparing the result with baselines, plots and tables."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+import learned_opt
+from learned_opt.base import MetaParams
+from meta import evaluation, plots, progress, results, summary, training
+from meta.evaluation import Contestant
+from meta.experiment import Experiment
+from meta.population import Engine
+from meta.tasks import Task
+from meta.training import TrainingState
+from meta.workdir import MetricsTable, Workdir
+
+
+def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) -> str:
+    """Trains agents with the result and its rivals on held-out seeds, and reports.
+
+    The rivals are the untrained optimizer and the tasks' baselines, with the same budget of
+    environment steps. Rows that are in ``results.csv`` already are not computed again.
+
+    Args:
+      made: the experiment.
+      workdir: its folder.
+      state: after the last generation.
+
+    Returns:
+      The summary as Markdown; it is also in ``summary.md``, beside ``summary.csv``,
+      ``results.csv`` and the plots.
+    """
+    folder = Workdir(workdir)
+    stop = progress.StopRequest()
+    with stop.listening():
+        if made.config["evaluation"]["learning_rates"]:
+            baselines = _tuned_baselines(made, folder, stop)
+        else:
+            baselines = {
+                (task.name, name): dict(options)
+                for task in made.tasks
+                for name, options in made.config["tasks"][task.name]["baselines"].items()
+            }
+        _evaluate(made, folder, state, baselines, stop)
+    return _report(made, folder)
+
+
+def _tuned_baselines(
+    made: Experiment, folder: Workdir, stop: progress.StopRequest
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The baselines' options with the best learning rate of the grid."""
+    block = made.config["evaluation"]
+    chosen, rows = {}, []
+    jobs = [
+        (task, name, options)
+        for task in made.tasks
+        for name, options in made.config["tasks"][task.name]["baselines"].items()
+    ]
+    with progress.Progress("tuning baselines", len(jobs), stop) as bar:
+        for task, name, options in jobs:
+            tuning = evaluation.tune_learning_rate(
+                name,
+                dict(options),
+                block["learning_rates"],
+                task,
+                made.keys.tuning,
+                num_seeds=block["tuning_seeds"],
+                points=block["points"],
+                criterion=block["criterion"],
+                on_progress=bar.share,
+            )
+            chosen[task.name, name] = {**options, "learning_rate": tuning.best}
+            rows.append((task.name, name, tuning))
+            bar.step(learning_rate=tuning.best)
+    evaluation.write_tuning(folder.tuning, rows)
+    return chosen
+
+
+def _evaluate(
+    made: Experiment,
+    folder: Workdir,
+    state: TrainingState,
+    baselines: dict[tuple[str, str], dict[str, Any]],
+    stop: progress.StopRequest,
+) -> None:
+    """Fills ``results.csv`` with what is not in it yet."""
+    block = made.config["evaluation"]
+    jobs = [job for task in made.tasks for job in _contestants(made, state, task, baselines)]
+    with progress.Progress("evaluation", len(jobs), stop) as bar:
+        for task, contestant, engine in jobs:
+            if not _is_done(folder, task, contestant.name):
+                rows = evaluation.train_agents(
+                    contestant,
+                    task,
+                    made.keys.evaluation,
+                    block["num_seeds"],
+                    block["points"],
+                    engine=engine,
+                    on_progress=bar.share,
+                )
+                results.append(folder.results, rows)
+            bar.step()
+
+
+def _contestants(
+    made: Experiment,
+    state: TrainingState,
+    task: Task,
+    baselines: dict[tuple[str, str], dict[str, Any]],
+) -> list[tuple[Task, Contestant, Engine | None]]:
+    """The trained optimizer, its untrained control, and the task's baselines."""
+    engine = made.engines[made.tasks.index(task)]
+    name, optimizer = made.optimizer_name, made.optimizer
+    theta, _ = training.chosen_theta(made, state)
+    jobs: list[tuple[Task, Contestant, Engine | None]] = [
+        (task, Contestant(name, optimizer, theta), engine),
+        (task, Contestant(results.untrained(name), optimizer, untrained_theta(made)), engine),
+    ]
+    for (where, baseline), options in baselines.items():
+        if where == task.name:
+            made_baseline = learned_opt.make(baseline, **options)
+            jobs.append((task, Contestant(baseline, made_baseline, {}), None))
+    return jobs
+
+
+def untrained_theta(made: Experiment) -> MetaParams:
+    """Where training began."""
+    return made.trainer.theta(made.trainer.init(made.keys.training))
+
+
+def _is_done(folder: Workdir, task: Task, optimizer: str) -> bool:
+    if not folder.results.exists():
+        return False
+    return len(results.select(results.read(folder.results), task.name, None, optimizer)) > 0
+
+
+def _report(made: Experiment, folder: Workdir) -> str:
+    """Writes summary and plots from the tables in the folder."""
+    table = results.read(folder.results)
+    failed = int((~_finite(table)).sum())
+    if failed:
+        # A failed run counts as the worst return seen, so that it cannot flatter a mean.
+        worst = float(table.episode_return[_finite(table)].min())
+        table = results.fill_failed(table, worst)
+    rows = summary.summary(table)
+    text = summary.to_markdown(rows)
+    if failed:
+        text += f"\n\n{failed} points are of failed runs (NaN); they count as {worst:g}.\n"
+    folder.write(folder.path / "summary.md", text)
+    summary.write_csv(rows, folder.path / "summary.csv")
+    history = _history(folder)
+    plots.meta_training_plot(history, folder.path / "meta_training.png")
+    plots.interval_plot(rows, folder.path / "intervals.png")
+    for task in made.tasks:
+        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
+        overview = folder.path / f"overview_{task.name}.png"
+        plots.overview_plot(history, table, task.name, overview)
+    return text
+
+
+def _finite(table: results.Table) -> np.ndarray:
+    return np.isfinite(table.episode_return)
+
+
+def _history(folder: Workdir) -> dict[str, list]:
+    """What the meta-training plot shows, from the metrics table."""
+    metrics = MetricsTable(folder.metrics)
+    metrics.load(before=10**12)
+    columns = ("generation", "fitness_mean", "fitness_min", "fitness_max")
+    history: dict[str, list] = {name: [row[name] for row in metrics.rows] for name in columns}
+    history["validation"] = [
+        (row["generation"], row["validation"])
+        for row in metrics.rows
+        if math.isfinite(row.get("validation", math.nan))
+    ]
+    return history

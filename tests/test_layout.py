@@ -1,0 +1,257 @@
+"""The structure of the code: who may import whom, how long things get, what is banned.
+
+All of it is read from the source with ``ast``; nothing is imported.
+"""
+
+import ast
+import configparser
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("agents", "configs", "launchers", "learned_opt", "meta", "third_party")
+
+# For each unit, what it may import of this project. A unit's files are those whose longest
+# matching prefix it is, so agents/environments/x.py belongs to agents.environments.
+MAY_IMPORT = {
+    "third_party": ("third_party",),
+    "agents.environments": ("agents.environments",),
+    "learned_opt": ("learned_opt", "third_party"),
+    "agents": ("agents", "learned_opt.base"),
+    "meta": ("meta", "agents", "learned_opt", "third_party"),
+    "launchers": ("meta",),
+    "configs": ("configs",),
+}
+
+MAX_MODULE_LINES = 350
+MAX_FUNCTION_LINES = 60
+
+PICKLERS = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
+UNPICKLERS = ("load", "loads", "open", "Unpickler", "read_pickle")
+
+
+def python_files() -> list[Path]:
+    return sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def unit_of(module: str) -> str:
+    return max((unit for unit in MAY_IMPORT if is_within(module, unit)), key=len)
+
+
+def called_name(call: ast.Call) -> str:
+    """The last part of what is called: ``load`` for ``np.load(...)``."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+
+def base_of_relative_import(node: ast.ImportFrom, package: str) -> str:
+    parts = package.split(".")
+    base = parts[: len(parts) - (node.level - 1)]
+    return ".".join(base + ([node.module] if node.module else []))
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Yields (line, full dotted name), imports by literal name included.
+
+    ``from a import b`` gives ``a.b``, whether b is a module or not.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = base_of_relative_import(node, package) if node.level else node.module
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and called_name(node) in ("import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.lineno, str(node.args[0].value)
+
+
+def forbidden_imports(source: str, module: str, is_package: bool = False) -> list[str]:
+    package = module if is_package else module.rpartition(".")[0]
+    allowed = MAY_IMPORT[unit_of(module)]
+    return [
+        f"line {line}: {unit_of(module)} may not import {name}"
+        for line, name in imports(ast.parse(source), package)
+        if name.split(".")[0] in (*PACKAGES, "tests")
+        and not any(is_within(name, prefix) for prefix in allowed)
+    ]
+
+
+def too_long(source: str) -> list[str]:
+    lines = len(source.splitlines())
+    found = [f"{lines} lines, more than {MAX_MODULE_LINES}"] if lines > MAX_MODULE_LINES else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                found.append(f"line {node.lineno}: {node.name} has {lines} lines")
+    return found
+
+
+def unsafe_calls(source: str) -> list[str]:
+    """Whatever would run code that comes out of a file or a string."""
+    tree = ast.parse(source)
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name, owner = called_name(node), getattr(node.func, "value", None)
+        if owner is None and name in ("eval", "exec"):
+            found.append(f"line {node.lineno}: {name}(...)")
+        if name == "read_pickle" or (getattr(owner, "id", "") in PICKLERS and name in UNPICKLERS):
+            found.append(f"line {node.lineno}: unpickles")
+        for keyword in node.keywords:
+            value = getattr(keyword.value, "value", None)
+            if keyword.arg == "allow_pickle" and value is not False:
+                found.append(f"line {node.lineno}: allow_pickle is not False")
+    for line, name in imports(tree, package=""):
+        module, _, member = name.rpartition(".")
+        if module in PICKLERS and member in UNPICKLERS:
+            found.append(f"line {line}: imports {name}")
+    return found
+
+
+def in_every_file(check) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {fault}"
+        for path in python_files()
+        for fault in check(path.read_text(encoding="utf-8"), path)
+    ]
+
+
+def test_each_package_imports_only_what_it_may_know():
+    faults = in_every_file(
+        lambda source, path: forbidden_imports(
+            source, module_name(path), is_package=path.name == "__init__.py"
+        )
+    )
+    assert not faults, "\n".join(faults)
+
+
+def test_modules_and_functions_stay_short():
+    faults = in_every_file(lambda source, _: too_long(source))
+    assert not faults, "\n".join(faults)
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    faults = in_every_file(lambda source, _: unsafe_calls(source))
+    assert not faults, "\n".join(faults)
+
+
+def test_setup_cfg_lists_every_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = set(config["options"]["packages"].split())
+    top_level = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    in_folders = {".".join(path.parent.relative_to(ROOT).parts) for path in python_files()}
+    missing = (top_level | in_folders) - listed
+    assert not missing, f"name in setup.cfg, under packages: {', '.join(sorted(missing))}"
+
+
+def test_no_launcher_hides_a_standard_module():
+    # `python launchers/x.py` puts launchers/ first on the path.
+    names = {path.stem for path in (ROOT / "launchers").glob("*.py")}
+    assert not names & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("third_party.weights", "from learned_opt.base import LearnedOptimizer"),
+        ("agents.environments.maze", "from .. import losses"),
+        ("agents.environments.maze", "import agents.losses"),
+        ("agents.ppo", "import learned_opt"),
+        ("agents.ppo", "from learned_opt import registry"),
+        ("agents.ppo", "def f():\n    from meta.tasks import Task"),
+        ("learned_opt.base", "from agents import losses"),
+        ("learned_opt.base", "import importlib\nimportlib.import_module('configs.demo')"),
+        ("meta.report", "from launchers.train import main"),
+        ("launchers.train", "from learned_opt import load"),
+        ("launchers.train", "import configs.demo"),
+        ("configs.demo", "from meta.tasks import Task"),
+        ("meta.report", "from tests.helpers import tiny"),
+    ],
+)
+def test_a_forbidden_import_is_found(module, source):
+    assert len(forbidden_imports(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("agents.ppo", "from learned_opt.base import require_context"),
+        ("agents.ppo", "from learned_opt import base"),
+        ("agents.ppo", "from .environments import registry"),
+        ("agents.environments.maze", "from agents.environments.base import Environment"),
+        ("learned_opt.star", "from third_party.open_rl import weights"),
+        ("meta.report", "import agents, learned_opt, third_party"),
+        ("launchers.train", "from absl import app\nfrom meta import training"),
+        ("configs.demo", "from configs.blocks import ppo"),
+        ("meta.report", "import metadata, agents_of_others"),
+    ],
+)
+def test_an_allowed_import_passes(module, source):
+    assert forbidden_imports(source, module) == []
+
+
+def test_a_relative_import_counts_from_the_package_that_it_stands_in():
+    # In a package's own __init__.py one dot is that package, in its modules as well.
+    assert not forbidden_imports("from . import losses", "agents.environments", is_package=True)
+    assert not forbidden_imports("from . import losses", "agents.environments.maze")
+    assert forbidden_imports("from .. import losses", "agents.environments", is_package=True)
+    assert forbidden_imports("from ..losses import gae", "agents.environments.maze")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "pickle.load(file)",
+        "cloudpickle.loads(data)",
+        "pickle.Unpickler(file)",
+        "from pickle import loads",
+        "pd.read_pickle(path)",
+        "eval(text)",
+        "exec(text)",
+    ],
+)
+def test_an_unsafe_call_is_found(source):
+    assert unsafe_calls(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "np.load(path, allow_pickle=False)",
+        "np.load(path)",
+        "jax.eval_shape(f, x)",
+        "model.eval()",
+        "learned_opt.load(path)",
+        "json.loads(text)",
+    ],
+)
+def test_a_safe_call_passes(source):
+    assert unsafe_calls(source) == []
+
+
+def test_a_long_module_and_a_long_function_are_found():
+    body = "    x = 0\n" * MAX_FUNCTION_LINES
+    assert too_long("def f():\n" + body) == [f"line 1: f has {MAX_FUNCTION_LINES + 1} lines"]
+    assert too_long("x = 0\n" * (MAX_MODULE_LINES + 1)) == ["351 lines, more than 350"]
+    assert too_long("x = 0\n" * MAX_MODULE_LINES) == []
