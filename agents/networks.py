@@ -54,6 +54,9 @@ def orthogonal(scale: float) -> Callable[..., jax.Array]:
     return initialise
 
 
+Activity = Any  # layer name -> mean |activation| of each neuron, over a batch
+
+
 class MLP(nn.Module):
     """A multi-layer perceptron that also says how active its neurons were.
 
@@ -163,12 +166,12 @@ class ActorCritic(NamedTuple):
             "critic": self.critic.init(critic_key, observation)["params"],
         }
 
-    def policy(self, params: Any, observation: jax.Array) -> tuple[Distribution, dict]:
+    def policy(self, params: Any, observation: jax.Array) -> tuple[Distribution, Activity]:
         """Observations ``[batch, features]`` -> (distribution, activity by layer)."""
         output, activity = self.actor.apply({"params": params["actor"]}, observation)
         return Distribution(output, params["actor"].get("log_std")), activity
 
-    def value(self, params: Any, observation: jax.Array) -> tuple[jax.Array, dict]:
+    def value(self, params: Any, observation: jax.Array) -> tuple[jax.Array, Activity]:
         """Observations ``[batch, features]`` -> (values ``[batch]``, activity by layer)."""
         output, activity = self.critic.apply({"params": params["critic"]}, observation)
         return output[:, 0], activity

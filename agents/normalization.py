@@ -13,13 +13,13 @@ class Statistics(NamedTuple):
 
     Attributes:
       mean, variance: of the items seen, in the items' shape.
-      count: float32 scalar, how many items; starts just above 0 so that the first batch
+      num_items: float32 scalar, how many items; starts just above 0 so that the first batch
         replaces the initial mean 0 and variance 1.
     """
 
     mean: jax.Array
     variance: jax.Array
-    count: jax.Array
+    num_items: jax.Array
 
 
 def initial_statistics(shape: tuple[int, ...]) -> Statistics:
@@ -31,10 +31,10 @@ def update_statistics(statistics: Statistics, batch: jax.Array) -> Statistics:
     """Merges a batch ``[B, *shape]`` in (Chan et al. 1979, pairwise variance)."""
     size = batch.shape[0]
     mean, variance = jnp.mean(batch, axis=0), jnp.var(batch, axis=0)
-    count = statistics.count + size  # at least the batch's size, so division is safe
+    count = statistics.num_items + size  # at least the batch's size, so division is safe
     delta = mean - statistics.mean
-    squares = statistics.variance * statistics.count + variance * size
-    squares = squares + jnp.square(delta) * statistics.count * size / count
+    squares = statistics.variance * statistics.num_items + variance * size
+    squares = squares + jnp.square(delta) * statistics.num_items * size / count
     return Statistics(statistics.mean + delta * size / count, squares / count, count)
 
 

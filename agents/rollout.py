@@ -66,7 +66,6 @@ def collect(
     Returns:
       The state with moved environments and statistics, and a batch ``[T, B]``.
     """
-
     noise_key, env_key = jax.random.split(key)
     size = (config.num_steps, config.num_envs)
     noise = networks.draw_noise(noise_key, env.spec.action, size)
@@ -91,12 +90,18 @@ def collect(
         config.discount,
         config.gae_lambda,
     )
-    return state, Batch(
-        steps.observation, steps.action, steps.log_prob, steps.value, advantage
-    )
+    return state, Batch(steps.observation, steps.action, steps.log_prob, steps.value, advantage)
 
 
-def _act(config, env, network, params, state, noise, env_keys) -> tuple[TrainState, _Step]:
+def _act(
+    config: AgentConfig,
+    env: Environment,
+    network: ActorCritic,
+    params: Any,
+    state: TrainState,
+    noise: jax.Array,
+    env_keys: jax.Array,
+) -> tuple[TrainState, _Step]:
     """One step of all environments, with noise ``[B, A]`` and keys ``[B]``."""
     policy, _ = network.policy(params, state.observation)
     value, _ = network.value(params, state.observation)

@@ -22,7 +22,9 @@ ADAM_RETURNS = {
 def check_mode(mode: str) -> bool:
     """Whether a config's mode (after the colon) is ``smoke``; ValueError if unknown."""
     if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r} after the config's colon; known: {', '.join(MODES)}")
+        raise ValueError(
+            f"unknown mode {mode!r} after the config's colon; known: {', '.join(MODES)}"
+        )
     return mode == "smoke"
 
 
@@ -84,7 +86,9 @@ def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None
             "total_timesteps": int(total_timesteps),  # of one inner run
             "normalizer": 1.0,  # fitness is return / normalizer
             "agent": agent_block or agent(),
-            "baselines": ConfigDict({"adam": ConfigDict({"preset": env.rsplit("/", maxsplit=1)[-1]})}),
+            "baselines": ConfigDict(
+                {"adam": ConfigDict({"preset": env.rsplit("/", maxsplit=1)[-1]})}
+            ),
         }
     )
 
@@ -143,8 +147,9 @@ def experiment(
 
 
 def shrink(config: ConfigDict) -> ConfigDict:
-    """Makes an experiment small enough for minutes on two CPU cores: the same code paths
-    and environments, far too little training to learn anything.
+    """Makes an experiment small enough for minutes on two CPU cores.
+
+    The same code paths and environments, far too little training to learn anything.
     """
     config.outer.num_generations = 3
     config.outer.population_size = 4

@@ -1,6 +1,6 @@
 """A true meta-training in minutes on two CPU cores: OPEN learns to train CartPole agents.
 
-    python launchers/train.py --config=configs/demo.py --workdir=runs/demo
+python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 """
 
 from ml_collections import ConfigDict

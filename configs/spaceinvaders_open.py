@@ -5,7 +5,7 @@ about 450 generations (the paper's result is of generation 144). Expected after 
 final return of about 170 (figure 2, read off). That is 16 to 32 days of one GPU of 2020; try
 ``:smoke`` first, which takes minutes on two CPU cores and learns nothing.
 
-    python launchers/train.py --config=configs/spaceinvaders_open.py --workdir=runs/spaceinvaders_open
+    python launchers/train.py --config=configs/spaceinvaders_open.py --workdir=runs/invaders
 """
 
 from ml_collections import ConfigDict

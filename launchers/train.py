@@ -1,6 +1,6 @@
 """Trains an optimizer, or goes on where a run was stopped.
 
-    python launchers/train.py --config=configs/demo.py --workdir=runs/demo
+python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 """
 
 from absl import app, flags
@@ -18,7 +18,7 @@ command_line.define_flags()
 def main(argv: list[str]) -> None:
     command_line.refuse_arguments(argv)
     command_line.start()
-    command_line.train(CONFIG.value, WORKDIR.value)
+    command_line.train(CONFIG.value, str(WORKDIR.value))
 
 
 if __name__ == "__main__":

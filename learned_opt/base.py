@@ -102,7 +102,11 @@ def key_names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 def _natural_order(name: str) -> tuple:
     """Sorts ``Dense_10`` after ``Dense_2``."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part)
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    )
 
 
 def layer_proportions(params: Params) -> Params:
@@ -128,7 +132,9 @@ def layer_proportions(params: Params) -> Params:
     position = {}
     for network, members in layers.items():
         # Layers that are modules come first, bare parameters after them.
-        ordered = sorted(members, key=lambda layer: (layer[0], [_natural_order(n) for n in layer[1]]))
+        ordered = sorted(
+            members, key=lambda layer: (layer[0], [_natural_order(n) for n in layer[1]])
+        )
         last = max(len(ordered) - 1, 1)  # one layer: proportion 0 / 1 = 0
         position.update({(network, layer): index / last for index, layer in enumerate(ordered)})
     values = [

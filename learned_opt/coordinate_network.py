@@ -82,9 +82,7 @@ def _gru(gru: Any, hidden: jax.Array, inputs: jax.Array, shared: jax.Array) -> j
     bias = (bias + shared @ kernel[num_rows:]) * half
     from_inputs = (kernel[:num_rows] * half).T @ inputs
     from_hidden = (recurrent * half).T @ hidden
-    gates = jnp.tanh(
-        from_inputs[: 2 * size] + from_hidden[: 2 * size] + bias[: 2 * size, None]
-    )
+    gates = jnp.tanh(from_inputs[: 2 * size] + from_hidden[: 2 * size] + bias[: 2 * size, None])
     reset, update = 0.5 + 0.5 * gates[:size], 0.5 + 0.5 * gates[size:]
     recurrent_candidate = from_hidden[2 * size :] + gru["hn"]["bias"][:, None]
     candidate = jnp.tanh(

@@ -24,7 +24,9 @@ class Family(NamedTuple):
 FAMILIES = {
     "adam": Family(optax.adam, {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-8}),
     "rmsprop": Family(optax.rmsprop, {"learning_rate": 1e-3, "decay": 0.9, "eps": 1e-8}),
-    "lion": Family(optax.lion, {"learning_rate": 3e-5, "b1": 0.9, "b2": 0.99, "weight_decay": 1e-3}),
+    "lion": Family(
+        optax.lion, {"learning_rate": 3e-5, "b1": 0.9, "b2": 0.99, "weight_decay": 1e-3}
+    ),
     "sgd": Family(optax.sgd, {"learning_rate": 1e-2}),
 }
 
@@ -127,7 +129,9 @@ def _resolve(name: str, task: str | None, given: dict[str, Any]) -> tuple[dict, 
     return values, anneal
 
 
-def _build(name: str, values: dict[str, Any], anneal: bool) -> optax.GradientTransformationExtraArgs:
+def _build(
+    name: str, values: dict[str, Any], anneal: bool
+) -> optax.GradientTransformationExtraArgs:
     tx = FAMILIES[name].constructor(**values)
     if anneal:
         tx = optax.chain(tx, scale_by_remaining_training())

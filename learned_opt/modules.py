@@ -54,14 +54,16 @@ class ModuleState(NamedTuple):
 def from_flax(module: Any, rule: UpdateRule | None = None) -> base.LearnedOptimizer:
     """A Flax (linen) module ``[D, F] -> [D, 1..3]`` as a learned optimizer."""
     return _from_functions(
-        lambda key, x: module.init(key, x),
-        lambda theta, x: module.apply(theta, x),
+        module.init,
+        module.apply,
         rule or UpdateRule(),
         type(module).__name__,
     )
 
 
-def from_haiku(transformed: HaikuTransformed, rule: UpdateRule | None = None) -> base.LearnedOptimizer:
+def from_haiku(
+    transformed: HaikuTransformed, rule: UpdateRule | None = None
+) -> base.LearnedOptimizer:
     """A Haiku network as a learned optimizer.
 
     Args:

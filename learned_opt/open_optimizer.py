@@ -66,7 +66,9 @@ class OpenConfig:
         if unknown or not self.features:
             raise ValueError(f"features must be chosen from {FEATURES}, got {self.features}")
         if self.initial_theta not in ("zeros", "random"):
-            raise ValueError(f"initial_theta must be 'zeros' or 'random', got {self.initial_theta!r}")
+            raise ValueError(
+                f"initial_theta must be 'zeros' or 'random', got {self.initial_theta!r}"
+            )
         if min(self.hidden_size, self.width) < 1:
             raise ValueError("hidden_size and width must be at least 1")
 
@@ -174,22 +176,23 @@ def _inputs(
       and the names of the F channels in the order in which these two hold them.
     """
     used = set(config.features)
-    moving = [momenta] if "momentum" in used else []
-    moving += [gradient[None]] if "gradient" in used else []
-    rows, names = [], []
+    rows: list[jax.Array] = []
+    names: list[str] = []
     if "parameter" in used:
         rows.append(flat.flatten(params, layout)[None])
         names.append("parameter")
-    if moving:
-        moving = jnp.concatenate(moving)
-        rows += [jnp.sign(moving), jnp.log(jnp.abs(moving) + LOG_EPSILON)]
+    signals = [momenta] if "momentum" in used else []
+    signals += [gradient[None]] if "gradient" in used else []
+    if signals:
+        signal = jnp.concatenate(signals)
+        rows += [jnp.sign(signal), jnp.log(jnp.abs(signal) + LOG_EPSILON)]
         kinds = ["momentum"] * (len(MOMENTUM_DECAYS) * ("momentum" in used))
         kinds += ["gradient"] * ("gradient" in used)
         names += [f"sign {kind}" for kind in kinds] + [f"log {kind}" for kind in kinds]
-    normalised = []
+    normalised: list[jax.Array] = []
     if rows:
-        rows = jnp.concatenate(rows)
-        normalised = [rows * flat.spread(flat.second_moment_scale(rows, layout), layout)]
+        raw = jnp.concatenate(rows)
+        normalised = [raw * flat.spread(flat.second_moment_scale(raw, layout), layout)]
     if "layer_proportion" in used:
         proportions = jax.tree.leaves(base.layer_proportions(params))
         normalised.append(flat.spread(proportions, layout)[None])
@@ -245,19 +248,16 @@ def _noise(
             f"entries {found}: put the actor's parameters under params[{config.noise_on[0]!r}], "
             "or name the right ones with noise_on=(...)"
         )
-    given = context.get("noise")
     sizes = [part.stop - part.start for part in layout.slices()]
-    if given is not None:
-        draws = flat.flatten(given, layout)
     total = sum(size for size, on in zip(sizes, noisy, strict=True) if on)
-    fresh = None if given is not None else random_normal.standard_normal(context["key"], total)
+    if context.get("noise") is not None:
+        given = flat.flatten(context["noise"], layout)
+        parts = zip(layout.slices(), noisy, strict=True)
+        draws = jnp.concatenate([given[part] for part, on in parts if on])
+    else:
+        draws = random_normal.standard_normal(context["key"], total)
     pieces, used = [], 0
-    for part, size, on in zip(layout.slices(), sizes, noisy, strict=True):
-        if not on:
-            pieces.append(jnp.zeros((size,)))
-        elif fresh is None:
-            pieces.append(draws[part])
-        else:
-            pieces.append(fresh[used : used + size])
-            used += size
+    for size, on in zip(sizes, noisy, strict=True):
+        pieces.append(draws[used : used + size] if on else jnp.zeros((size,)))
+        used += size if on else 0
     return jnp.concatenate(pieces)

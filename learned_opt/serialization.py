@@ -71,7 +71,8 @@ def save(
     }
     text = json.dumps(description, sort_keys=True, indent=1).encode()
     buffer = io.BytesIO()
-    np.savez(buffer, metadata=np.frombuffer(text, np.uint8), **arrays)
+    contents: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8), **arrays}
+    np.savez(buffer, **contents)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(buffer.getvalue())
@@ -185,6 +186,8 @@ def _unflatten_like(template: base.MetaParams, arrays: dict[str, np.ndarray]) ->
         if array.shape != like.shape:
             raise ValueError(f"{name} has shape {array.shape}, expected {like.shape}")
         if array.dtype.kind not in "fiu" or not np.all(np.isfinite(array)):
-            raise ValueError(f"{name} must hold finite numbers, found {array.dtype} with NaN or inf")
+            raise ValueError(
+                f"{name} must hold finite numbers, found {array.dtype} with NaN or inf"
+            )
         leaves.append(jnp.asarray(array, like.dtype))
     return jax.tree_util.tree_unflatten(treedef, leaves)

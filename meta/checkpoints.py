@@ -58,7 +58,7 @@ class Checkpoints:
             # Orbax raises whatever its storage drivers raise on damaged files.
             except Exception as error:  # noqa: BLE001
                 warnings.warn(
-                    f"checkpoint {step} in {self._folder} cannot be read and is passed over: {error}",
+                    f"checkpoint {step} in {self._folder} cannot be read, passed over: {error}",
                     stacklevel=2,
                 )
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 _DEFAULT_CACHE = "~/.cache/lopt-rl/compiled"
 
@@ -41,6 +41,7 @@ def start() -> None:
 
     values = flags.FLAGS
     jax.config.update("jax_num_cpu_devices", values.cpu_devices or os.cpu_count() or 1)
+    logging.set_verbosity(logging.WARNING)  # orbax and rliable tell of every step
     if values.compilation_cache:
         folder = Path(values.compilation_cache).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -78,7 +79,8 @@ def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) 
         except (ValueError, FileNotFoundError) as error:
             if flags.FLAGS.debug:
                 traceback.print_exc()
-            print(f"error: {error}", file=sys.stderr)
+            hint = "" if flags.FLAGS.debug else " (--debug shows where)"
+            print(f"error: {error}{hint}", file=sys.stderr)
             sys.exit(2)
 
     app_run(guarded)

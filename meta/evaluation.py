@@ -131,8 +131,9 @@ def tune_learning_rate(
 
 
 def write_tuning(path: Path, rows: Sequence[tuple[str, str, Tuning]]) -> None:
-    """Writes tunings of (task, optimizer) as a table with the columns task, optimizer,
-    learning_rate, score, chosen.
+    """Writes tunings of (task, optimizer) as a table.
+
+    Its columns are task, optimizer, learning_rate, score, chosen.
     """
     with results.replacing(path) as temporary, temporary.open("w") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.registry import did_you_mean
@@ -178,9 +179,9 @@ class EvolutionTrainer:
         return keys[jnp.arange(count) % distinct].reshape(-1)
 
     def _tell_and_measure(self, key, population, fitness, search):
-        before, _ = jax.flatten_util.ravel_pytree(self._strategy.mean(search))
+        before, _ = ravel_pytree(self._strategy.mean(search))
         search = self._strategy.tell(key, population, fitness, search)
-        after, _ = jax.flatten_util.ravel_pytree(self._strategy.mean(search))
+        after, _ = ravel_pytree(self._strategy.mean(search))
         return search, {
             "theta_norm": jnp.linalg.norm(after),
             "theta_step_norm": jnp.linalg.norm(after - before),

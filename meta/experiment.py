@@ -94,11 +94,16 @@ def build(config: dict[str, Any]) -> Experiment:
     for field in fields:
         if field not in known:
             raise ValueError(f"outer has no field {field!r}{did_you_mean(field, known)}")
-    trainer = EvolutionTrainer(
-        EvolutionConfig(**fields), optimizer, tasks, engines, initial_theta
-    )
+    trainer = EvolutionTrainer(EvolutionConfig(**fields), optimizer, tasks, engines, initial_theta)
     experiment = Experiment(
-        config, name, options, optimizer, initial_theta, tasks, engines, trainer,
+        config,
+        name,
+        options,
+        optimizer,
+        initial_theta,
+        tasks,
+        engines,
+        trainer,
         make_keys(config["seed"]),
     )
     for engine in engines:  # raises where one inner loop does not fit in memory
@@ -109,7 +114,8 @@ def build(config: dict[str, Any]) -> Experiment:
 def _check_evaluation(block: dict[str, Any]) -> None:
     if block["num_seeds"] < 2:
         raise ValueError(
-            f"evaluation.num_seeds must be at least 2 (an interval needs it), got {block['num_seeds']}"
+            "evaluation.num_seeds must be at least 2, as intervals need them, got "
+            f"{block['num_seeds']}"
         )
     if block["criterion"] not in evaluation.CRITERIA:
         known = list(evaluation.CRITERIA)

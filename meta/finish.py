@@ -138,15 +138,15 @@ def _is_done(folder: Workdir, task: Task, optimizer: str) -> bool:
 def _report(made: Experiment, folder: Workdir) -> str:
     """Writes summary and plots from the tables in the folder."""
     table = results.read(folder.results)
-    failed = int((~_finite(table)).sum())
-    if failed:
+    finite = np.isfinite(table.episode_return)
+    note = ""
+    if not finite.all():
         # A failed run counts as the worst return seen, so that it cannot flatter a mean.
-        worst = float(table.episode_return[_finite(table)].min())
+        worst = float(table.episode_return[finite].min()) if finite.any() else 0.0
         table = results.fill_failed(table, worst)
+        note = f"\n\n{int((~finite).sum())} points are of failed runs; they count as {worst:g}.\n"
     rows = summary.summary(table)
-    text = summary.to_markdown(rows)
-    if failed:
-        text += f"\n\n{failed} points are of failed runs (NaN); they count as {worst:g}.\n"
+    text = summary.to_markdown(rows) + note
     folder.write(folder.path / "summary.md", text)
     summary.write_csv(rows, folder.path / "summary.csv")
     history = _history(folder)
@@ -157,10 +157,6 @@ def _report(made: Experiment, folder: Workdir) -> str:
         overview = folder.path / f"overview_{task.name}.png"
         plots.overview_plot(history, table, task.name, overview)
     return text
-
-
-def _finite(table: results.Table) -> np.ndarray:
-    return np.isfinite(table.episode_return)
 
 
 def _history(folder: Workdir) -> dict[str, list]:

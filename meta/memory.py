@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from agents.base import Agent
+from agents.base import Agent, TrainState
 from learned_opt.base import LearnedOptimizer
 
 # A member's temporaries (gradients, activations, the optimizer's inputs) are estimated as
@@ -55,7 +55,7 @@ def _leaf_bytes(leaf: jax.Array | jax.ShapeDtypeStruct) -> int:
 def member_cost(optimizer: LearnedOptimizer, agent: Agent) -> MemberCost:
     """The memory of one member, from shapes alone: nothing is compiled or run."""
 
-    def start(key: jax.Array):
+    def start(key: jax.Array) -> TrainState:
         return agent.init(key, optimizer.transform(optimizer.init(key)))
 
     state = jax.eval_shape(start, jax.random.key(0))
@@ -73,9 +73,7 @@ def device_memory(device: jax.Device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def members_that_fit(
-    optimizer: LearnedOptimizer, agent: Agent, population: int, mesh: Mesh
-) -> int:
+def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, population: int, mesh: Mesh) -> int:
     """How many members each device should run at once.
 
     On CPUs the number depends on the inner loop alone, so that any number of (simulated)

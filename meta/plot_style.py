@@ -130,6 +130,7 @@ def legend_below(axis: "Axes", width: float, heading: str | None = None) -> floa
     handles, names = axis.get_legend_handles_labels()
     labels = [textwrap.fill(name, int((width - sample) / LETTER)) for name in names]
     widths = [sample + LETTER * max(map(len, label.splitlines())) for label in labels]
+    dealt: list[np.ndarray] = []
     for columns in (3, 2, 1):
         # As matplotlib deals entries out: column by column, the first ones longer by one.
         dealt = [part for part in np.array_split(np.arange(len(labels)), columns) if len(part)]

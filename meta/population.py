@@ -137,17 +137,19 @@ class Engine:
         """Returns ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
-        done, recorded = 0, []
-        for target in record_at:
-            while done < target:
-                count = min(target - done, self._iterations_per_call())
-                began = time.monotonic()
-                state, returns = self._advance(thetas, state, jnp.int32(count))
-                returns.block_until_ready()
-                self._observe(count, time.monotonic() - began)
-                done += count
-                report(done / record_at[-1])
-            recorded.append(np.asarray(returns))
+        done = 0
+        recorded: list[np.ndarray] = []
+        while done < record_at[-1]:
+            target = record_at[len(recorded)]
+            count = min(target - done, self._iterations_per_call())
+            began = time.monotonic()
+            state, returns = self._advance(thetas, state, jnp.int32(count))
+            row = np.asarray(returns)  # waits for the result
+            self._observe(count, time.monotonic() - began)
+            done += count
+            if done == target:
+                recorded.append(row)
+            report(done / record_at[-1])
         return np.stack(recorded, axis=1)
 
     def _iterations_per_call(self) -> int:
@@ -238,7 +240,7 @@ def _record_points(num_iterations: int, points: int) -> list[int]:
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     ideal = np.linspace(0, num_iterations, min(points, num_iterations) + 1)[1:]
-    return sorted({int(round(value)) for value in ideal})
+    return sorted({round(value) for value in ideal.tolist()})
 
 
 def broadcast_theta(theta: MetaParams, count: int) -> MetaParams:

@@ -30,7 +30,7 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Takes the signals over within the block; a second one acts as usual."""
-        handled = (signal.SIGINT, signal.SIGTERM)
+        handled: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.getsignal(number) for number in handled}
 
         def remember(number: int, frame: object) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
 from evosax.core import fitness_shaping
+from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import MetaParams
 from learned_opt.registry import did_you_mean
@@ -98,7 +99,7 @@ class Strategy:
         # A strategy that keeps a population starts from theta and perturbations of it, of
         # which nothing is known yet: all equally bad.
         init_key, noise_key = jax.random.split(key)
-        flat, unravel = jax.flatten_util.ravel_pytree(theta)
+        flat, unravel = ravel_pytree(theta)
         noise = jax.random.normal(noise_key, (self.population_size, flat.size))
         population = flat + self._sigma * noise.at[0].set(0.0)
         fitness = jnp.full((self.population_size,), jnp.finfo(jnp.float32).max)

@@ -45,7 +45,9 @@ def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AgentConfi
     common = {k: v for k, v in block.items() if k not in ("name", "ppo", "a2c")}
     name = block["name"]
     if name not in ("ppo", "a2c"):
-        raise ValueError(f"unknown agent {name!r}{did_you_mean(name, ['a2c', 'ppo'])}; known: a2c, ppo")
+        raise ValueError(
+            f"unknown agent {name!r}{did_you_mean(name, ['a2c', 'ppo'])}; known: a2c, ppo"
+        )
     values = {**common, **block.get(name, {}), "algorithm": name}
     known = list(AgentConfig.__dataclass_fields__)
     for key in values:
@@ -56,8 +58,9 @@ def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AgentConfi
 
 
 def make_task(name: str, block: dict[str, Any]) -> Task:
-    """A task from its config block: ``env``, ``env_options``, ``total_timesteps``,
-    ``normalizer`` and ``agent``.
+    """A task from its config block.
+
+    The block holds ``env``, ``env_options``, ``total_timesteps``, ``normalizer`` and ``agent``.
 
     Raises:
       ValueError: anything in it is unknown or does not fit; names the task.

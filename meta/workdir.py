@@ -51,7 +51,12 @@ class Workdir:
             if there == text:
                 return True
             difference = difflib.unified_diff(
-                there.splitlines(), text.splitlines(), "in the folder", "asked for", n=1, lineterm=""
+                there.splitlines(),
+                text.splitlines(),
+                "in the folder",
+                "asked for",
+                n=1,
+                lineterm="",
             )
             raise WorkdirError(
                 f"{self.path} holds a run of another config:\n"

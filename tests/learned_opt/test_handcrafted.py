@@ -42,7 +42,9 @@ def test_a_batch_of_learning_rates_equals_single_ones(name):
     batched = jax.vmap(update)(theta)
     for rate, row in zip((0.1, 0.01), batched, strict=True):
         tx = learned_opt.make(name, learning_rate=rate).transform({})
-        np.testing.assert_allclose(row, tx.update(grads, tx.init(params), params)[0]["w"], rtol=1e-5)
+        np.testing.assert_allclose(
+            row, tx.update(grads, tx.init(params), params)[0]["w"], rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

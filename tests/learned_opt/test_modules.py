@@ -14,7 +14,7 @@ def flax_network(outputs):
 
 
 def haiku_network(outputs):
-    transformed = hk.transform(lambda x: hk.nets.MLP([4, outputs])(x))
+    transformed = hk.transform(lambda x: hk.Linear(outputs)(jnp.tanh(x)))
     return learned_opt.from_haiku(hk.without_apply_rng(transformed))
 
 

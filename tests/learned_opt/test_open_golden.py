@@ -49,6 +49,8 @@ def test_published_optimizer_repeats_the_authors_updates(golden, published, name
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), params, expected
         )
-    hidden = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), nested(archive, f"gru_state{steps}"))
+    hidden = jax.tree.map(
+        lambda x: x.reshape(-1, x.shape[-1]), nested(archive, f"gru_state{steps}")
+    )
     hidden = jnp.concatenate(jax.tree.leaves(hidden)).T
     np.testing.assert_allclose(state.hidden, hidden, rtol=0, atol=1e-5)

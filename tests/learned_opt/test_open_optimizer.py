@@ -24,7 +24,9 @@ def test_fast_evaluation_equals_the_flax_definition():
     np.testing.assert_allclose(outputs, expected.T, atol=2e-5)
 
 
-@pytest.mark.parametrize(("options", "size"), [({}, 1211), ({"hidden_size": 16, "width": 32}, 3571)])
+@pytest.mark.parametrize(
+    ("options", "size"), [({}, 1211), ({"hidden_size": 16, "width": 32}, 3571)]
+)
 def test_sizes_are_those_of_the_published_files(options, size):
     theta = make_open(OpenConfig(**options)).init(jax.random.key(0))
     assert flat.layout_of(theta).num_parameters == size

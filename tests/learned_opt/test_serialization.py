@@ -118,7 +118,7 @@ def test_theta_with_nan_is_not_saved(tmp_path):
 
 
 def test_users_own_networks_are_loaded_with_their_family(tmp_path):
-    network = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([4, 2])(x)))
+    network = hk.without_apply_rng(hk.transform(lambda x: hk.Linear(2)(jnp.tanh(x))))
     optimizer = learned_opt.from_haiku(network)
     theta = optimizer.init(jax.random.key(0))
     learned_opt.save(tmp_path / "mine.npz", "mine", theta)

@@ -202,8 +202,8 @@ def test_one_generation_without_validation_can_be_shown(tmp_path, saved):
 def test_a_bad_history_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         plots.meta_training_plot(HISTORY | change, tmp_path / "meta.png")
+    lacking = {k: v for k, v in HISTORY.items() if k not in ("fitness_min", "validation")}
     with pytest.raises(ValueError, match="lacks fitness_min, validation"):
-        lacking = {k: v for k, v in HISTORY.items() if k not in ("fitness_min", "validation")}
         plots.meta_training_plot(lacking, tmp_path / "meta.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -56,7 +56,7 @@ def test_one_seed_has_a_point_and_no_interval():
 
 @pytest.mark.parametrize("finals", [[1.0, float("nan")], [float("nan")]])
 def test_failed_runs_are_refused_by_name(finals):
-    with pytest.raises(ValueError, match="task 'breakout', optimizer 'adam': 1 of .* NaN"):
+    with pytest.raises(ValueError, match=r"task 'breakout', optimizer 'adam': 1 of .* NaN"):
         summaries.summary(make_table({"open": [1.0, 2.0], "adam": finals}), repetitions=10)
 
 

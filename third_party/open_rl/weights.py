@@ -18,10 +18,12 @@ _NUMPY_MAGIC = b"\x93NUMPY"
 
 
 class OpenWeights(NamedTuple):
-    """Attributes:
-    arrays: name (``gru/hn/bias``) to float32 array; kernels are (in, out).
-    hidden_size: units of the GRU.
-    width: units of the dense layers.
+    """The arrays of a published file.
+
+    Attributes:
+      arrays: name (``gru/hn/bias``) to float32 array; kernels are (in, out).
+      hidden_size: units of the GRU.
+      width: units of the dense layers.
     """
 
     arrays: dict[str, np.ndarray]
