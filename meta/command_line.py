@@ -67,6 +67,13 @@ def train(config: Any, workdir: str) -> None:
     print(f"everything is in {workdir}")
 
 
+def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:
+    """Measures speed and prints a table."""
+    from meta import benchmark as measure
+
+    print(measure.report(repeats, iterations, members, timesteps))
+
+
 def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) -> None:
     """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback."""
     from meta.progress import Stopped

@@ -1,0 +1,73 @@
+"""Every experiment is buildable, locked, and has the paper's numbers."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from meta import experiment, tasks
+
+FOLDER = Path(__file__).parent.parent / "configs"
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "blocks"))
+
+
+def load(name, *mode):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*mode)
+
+
+def test_the_promised_experiments_exist():
+    assert set(NAMES) >= {
+        "ant_open", "asterix_open", "breakout_open", "freeway_open", "spaceinvaders_open",
+        "breakout_short_open", "multi_open", "humanoid_open", "demo",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("ant_open", "humanoid_open")])
+@pytest.mark.parametrize("mode", ["full", "smoke"])
+def test_configs_build(name, mode):
+    made = experiment.build(load(name, mode).to_dict())
+    assert made.tasks
+    assert "environment steps" in experiment.describe_cost(made)
+
+
+@pytest.mark.parametrize("name", ["ant_open", "humanoid_open"])
+def test_brax_agents_have_settings_that_fit(name):
+    for mode in ("full", "smoke"):
+        for block in load(name, mode).to_dict()["tasks"].values():
+            assert tasks.make_agent_config(block["agent"], block["total_timesteps"])
+
+
+def test_paper_values():
+    breakout = load("breakout_open")
+    agent = breakout.tasks.breakout.agent
+    assert (agent.num_envs, agent.num_steps, agent.ppo.num_minibatches) == (64, 128, 8)
+    assert breakout.tasks.breakout.total_timesteps == 10_000_000
+    assert (breakout.outer.sigma, breakout.outer.learning_rate) == (0.03, 0.03)
+    assert breakout.outer.population_size == 64
+    ant = load("ant_open")
+    agent = ant.tasks.ant.agent
+    assert (agent.num_envs, agent.num_steps, agent.ppo.num_minibatches) == (2048, 10, 32)
+    assert (agent.activation, agent.entropy_coefficient) == ("tanh", 0.0)
+    assert (ant.outer.sigma, ant.outer.learning_rate, ant.outer.population_size) == (0.01, 0.01, 32)
+    multi = load("multi_open")
+    assert multi.optimizer.name == "open_large"
+    assert multi.tasks.breakout.normalizer == 50.0822
+    assert multi.outer.sigma_decay == 0.998
+
+
+def test_changing_the_agents_name_swaps_the_algorithm_with_its_counts():
+    config = load("breakout_open")
+    config.tasks.breakout.agent.name = "a2c"
+    made = tasks.make_agent_config(config.to_dict()["tasks"]["breakout"]["agent"], 1e5)
+    assert (made.algorithm, made.num_epochs, made.num_minibatches) == ("a2c", 1, 1)
+
+
+def test_mistyped_fields_and_modes_are_refused():
+    config = load("demo")
+    with pytest.raises(AttributeError, match="Did you mean"):
+        config.outer.population_sise = 8
+    with pytest.raises(ValueError, match="full, smoke"):
+        load("demo", "smok")
