@@ -1,6 +1,16 @@
-"""A true meta-training in minutes on two CPU cores: OPEN learns to train CartPole agents.
+"""A true meta-training in minutes on two CPU cores: OPEN learns to train Catch agents.
 
-python launchers/train.py --config=configs/demo.py --workdir=runs/demo
+The task: a falling ball is to be caught (return 1) or is missed (-1); PPO with networks of two
+layers of 16 has 10,240 environment steps to learn it in, which is short enough that the
+optimizer matters. The learned optimizer starts from theta = 0, which changes nothing in an
+agent, and is trained by OPEN's evolution strategy for the return at the end of training.
+
+What is compared, said before looking: the final return's IQM over 32 seeds and keys that
+training never saw, against the untrained optimizer and against Adam, annealed, with the best
+of six learning rates by the same measure on seeds of their own. Expected: the untrained one
+near -0.6, tuned Adam near 0.9, the learned one at least there.
+
+    python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 """
 
 from ml_collections import ConfigDict
@@ -10,21 +20,29 @@ from configs import blocks
 
 def get_config(mode: str = "full") -> ConfigDict:
     smoke = blocks.check_mode(mode)
-    task = blocks.task("cartpole", 32_768)
+    task = blocks.task("catch", 10_240)
     task.agent.num_envs = 16
     task.agent.num_steps = 32
     task.agent.widths = (16, 16)
     task.agent.ppo.num_minibatches = 4
     task.agent.ppo.num_epochs = 2
     task.baselines = ConfigDict({"adam": {"anneal": True}})
-    config = blocks.experiment({"cartpole": task}, num_generations=40)
-    # Short runs need larger steps than the paper's multipliers of 0.001 give.
+    config = blocks.experiment({"catch": task}, num_generations=110)
+    # 160 inner updates need larger steps than the paper's multipliers of 0.001, which suit
+    # tens of thousands, and a wider search.
     config.optimizer.options.direction_multiplier = 0.01
     config.optimizer.options.noise_multiplier = 0.01
     config.outer.population_size = 32
     config.outer.sigma = 0.1
+    config.outer.sigma_decay = 0.99
     config.outer.learning_rate = 0.05
+    config.outer.learning_rate_decay = 0.99
+    config.outer.checkpoint_every = 5
     config.outer.validate_every = 10
+    config.outer.validation_seeds = 32
     config.evaluation.num_seeds = 32
-    config.evaluation.learning_rates = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    config.evaluation.points = 20
+    config.evaluation.criterion = "final_return"
+    config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
+    config.evaluation.tuning_seeds = 16
     return blocks.shrink(config) if smoke else config
