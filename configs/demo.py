@@ -27,7 +27,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     task.agent.ppo.num_minibatches = 4
     task.agent.ppo.num_epochs = 2
     task.baselines = ConfigDict({"adam": {"anneal": True}})
-    config = blocks.experiment({"catch": task}, num_generations=110)
+    config = blocks.experiment({"catch": task}, num_generations=90)
     # 160 inner updates need larger steps than the paper's multipliers of 0.001, which suit
     # tens of thousands, and a wider search.
     config.optimizer.options.direction_multiplier = 0.01

@@ -34,6 +34,8 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint; returns when it is on disk."""
+        if step in self._manager.all_steps():  # one that could not be read
+            self._manager.delete(step)
         self._manager.save(step, args=self._ocp.args.StandardSave(_without_keys(tree)), force=True)
         self._manager.wait_until_finished()
 

@@ -124,4 +124,5 @@ class MetricsTable:
 
 
 def _number(text: str) -> float:
-    return float(text)
+    """What was written, so that a row that is read and written again stays the same."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)

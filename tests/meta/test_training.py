@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     }  # fmt: skip
     trained = learned_opt.load(folder / "optimizer.npz")
     assert trained.metadata["training"]["generations"] == 3
-    assert trained.metadata["training"]["env_steps"] == 3 * 4 * 256
+    assert trained.metadata["training"]["env_steps"] == 3 * 4 * 512
     rows = (folder / "results.csv").read_text().splitlines()
     assert rows[0] == "task,agent,optimizer,seed,env_steps,episode_return"
     before = (folder / "results.csv").stat().st_mtime_ns
@@ -145,7 +145,7 @@ def test_multi_task_fitness_is_the_mean_of_normalised_returns(tmp_path):
     [
         (("tasks", "two", "env"), "brakeout", "breakout"),
         (("tasks", "two", "agent", "name"), "pop", "did you mean 'ppo'"),
-        (("tasks", "two", "agent", "num_envs"), 9, "num_minibatches"),
+        (("tasks", "two", "agent", "ppo", "num_minibatches"), 5, "nearest number that works is 4"),
         (("optimizer", "name"), "opne", "did you mean 'open'"),
         (("optimizer", "name"), "adam", "no meta-parameters"),
         (("outer", "strategy"), "OpenES", "Open_ES"),
