@@ -97,7 +97,8 @@ def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, population: int,
         )
     fits = int(budget // cost)
     if on_cpu:
-        wanted = max(1, min(_CPU_MEMBERS, _CPU_BYTES // cost))
+        # Half of a small population, so that two devices share it.
+        wanted = max(1, min(_CPU_MEMBERS, _CPU_BYTES // cost, population // 2))
     else:
         wanted = math.ceil(population / mesh.devices.size)
     return min(fits, wanted, population)

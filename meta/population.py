@@ -83,10 +83,16 @@ class Engine:
         return self._mesh.devices.size
 
     def members_per_device(self, population: int) -> int:
-        """How many of P members each device runs at once."""
-        if self._requested:
-            return self._requested
-        return memory.members_that_fit(self._optimizer, self._agent, population, self._mesh)
+        """How many members each device runs at once.
+
+        Where it is chosen automatically, the first population P decides, and later ones run
+        in waves of the same size: another size would be another program to compile.
+        """
+        if not self._requested:
+            self._requested = memory.members_that_fit(
+                self._optimizer, self._agent, population, self._mesh
+            )
+        return self._requested
 
     def run(
         self,
