@@ -78,16 +78,32 @@ def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) 
     """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback."""
     from meta.progress import Stopped
 
+    began = False
+
     def guarded(argv: list[str]) -> None:
+        nonlocal began
+        began = True
         try:
             main(argv)
         except Stopped as stopped:
             sys.exit(128 + stopped.signal_number)
-        except (ValueError, FileNotFoundError) as error:
-            if flags.FLAGS.debug:
-                traceback.print_exc()
-            hint = "" if flags.FLAGS.debug else " (--debug shows where)"
-            print(f"error: {error}{hint}", file=sys.stderr)
-            sys.exit(2)
+        except (ValueError, OSError) as error:
+            _fail(error)
 
-    app_run(guarded)
+    try:
+        app_run(guarded)
+    # Reading the config and its overrides raises whatever the config's own code raises.
+    except Exception as error:  # noqa: BLE001
+        if began:
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    """Ends the program with the error's message, and its traceback if ``--debug`` is given."""
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+        sys.exit(2)
+    text = str(error).strip("'\"").replace("\\n", "\n").replace("\\'", "'")
+    print(f"error: {text} (--debug shows where)", file=sys.stderr)
+    sys.exit(2)
