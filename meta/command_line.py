@@ -93,7 +93,7 @@ def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) 
     try:
         app_run(guarded)
     # Reading the config and its overrides raises whatever the config's own code raises.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         if began:
             raise
         _fail(error)
