@@ -140,9 +140,6 @@ def experiment(
             "logging": {"tensorboard": True, "wandb_project": ""},
         }
     )
-    # Options are open: what they may hold is checked by what they are given to.
-    for block in (config.optimizer.options, config.outer.strategy_options):
-        block.unlock()
     return config
 
 

@@ -4,7 +4,7 @@ evosax minimises; here fitness is maximised, and the sign is turned in one place
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import evosax.algorithms as evosax_algorithms
@@ -57,7 +57,8 @@ class Strategy:
       optimizer: of the mean, for strategies that follow a gradient estimate.
       sigma: schedule of the perturbations' standard deviation by generation; strategies
         that adapt theirs start from its first value.
-      shaping: a name in ``SHAPINGS``, or empty for the strategy's own.
+      shaping: a name in ``SHAPINGS``, or empty for the strategy's own. Strategies that
+        recombine by weights of their own (CMA-ES, SNES, ...) keep those.
       options: further arguments of the strategy's constructor or fields of its parameters.
 
     Raises:
@@ -83,7 +84,7 @@ class Strategy:
             arguments["std_schedule"] = sigma
             if "optimizer" in accepted:
                 arguments["optimizer"] = optimizer
-        if shaping and "fitness_shaping_fn" in accepted:
+        if shaping and _takes_shaping(accepted):
             arguments["fitness_shaping_fn"] = SHAPINGS[shaping]
         options = dict(options or {})
         arguments.update({k: options.pop(k) for k in list(options) if k in accepted})
@@ -129,6 +130,13 @@ def worst_for_nan(cost: jax.Array) -> jax.Array:
     worst = jnp.where(jnp.isfinite(worst), worst, 0.0)  # all failed: all equal
     best = jnp.min(jnp.where(failed, worst, cost))
     return jnp.where(failed, worst + (worst - best) + 1.0, cost)
+
+
+def _takes_shaping(accepted: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a strategy's update stays right with another shaping than its own."""
+    parameter = accepted.get("fitness_shaping_fn")
+    own = fitness_shaping.weights_fitness_shaping_fn
+    return parameter is not None and parameter.default is not own
 
 
 def _check(name: str, population_size: int, shaping: str) -> None:

@@ -66,7 +66,7 @@ def test_changing_the_agents_name_swaps_the_algorithm_with_its_counts():
 
 
 def test_mistyped_fields_and_modes_are_refused():
-    config = load("demo")
+    config = load("demo").lock()  # as the launcher does
     with pytest.raises(AttributeError, match="Did you mean"):
         config.outer.population_sise = 8
     with pytest.raises(ValueError, match="full, smoke"):
