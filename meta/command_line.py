@@ -28,11 +28,6 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "compilation_cache", _DEFAULT_CACHE, "Keep compiled programs here; empty: do not."
     )
-    flags.DEFINE_string(
-        "coordinator", "", "host:port of the first process, to join many hosts in one run."
-    )
-    flags.DEFINE_integer("num_processes", 1, "How many processes join.", 1)
-    flags.DEFINE_integer("process_id", 0, "This process's number among them.", 0)
 
 
 def start() -> None:
@@ -40,14 +35,15 @@ def start() -> None:
     import jax
 
     values = flags.FLAGS
-    jax.config.update("jax_num_cpu_devices", values.cpu_devices or os.cpu_count() or 1)
+    # XLA's own flag for simulated devices, if given, is left to decide.
+    asked_otherwise = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if values.cpu_devices or not asked_otherwise:
+        jax.config.update("jax_num_cpu_devices", values.cpu_devices or os.cpu_count() or 1)
     logging.set_verbosity(logging.WARNING)  # orbax and rliable tell of every step
     if values.compilation_cache:
         folder = Path(values.compilation_cache).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    if values.coordinator:
-        jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ import os
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -102,8 +101,3 @@ def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, population: int,
     else:
         wanted = math.ceil(population / mesh.devices.size)
     return min(fits, wanted, population)
-
-
-def abstract(tree: object) -> object:
-    """Shapes and dtypes of a tree of arrays."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype), tree)
