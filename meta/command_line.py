@@ -56,9 +56,8 @@ def train(config: Any, workdir: str) -> None:
     """Trains what a config describes, evaluates it, and prints the comparison."""
     from meta import experiment, finish, training
 
-    plain = config.to_dict()
-    state = training.run(plain, workdir)
-    made = experiment.build(plain)
+    made = experiment.build(config.to_dict())
+    state = training.train(made, workdir)
     print(finish.evaluate_and_report(made, workdir, state))
     print(f"everything is in {workdir}")
 

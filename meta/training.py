@@ -49,9 +49,13 @@ def run(config: dict[str, Any], workdir: str) -> TrainingState:
       ValueError, FileNotFoundError: bad input, before anything is compiled.
       progress.Stopped: stopped by a signal, after a checkpoint was written.
     """
-    made = experiment.build(config)
+    return train(experiment.build(config), workdir)
+
+
+def train(made: Experiment, workdir: str) -> TrainingState:
+    """As ``run``, for an experiment that is built already: its compiled programs are kept."""
     folder = Workdir(workdir)
-    resumed = folder.claim(config)
+    resumed = folder.claim(made.config)
     print(f"training {made.optimizer_name} in {folder.path}", flush=True)
     print(experiment.describe_cost(made), flush=True)
     stop = progress.StopRequest()
