@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agents.environments import arguments, base, brax_suite, gymnax_suite
+from agents.environments import arguments, base, brax_suite, gridworld, gymnax_suite
 
 _SHORT_NAMES = {
     "acrobot": "gymnax/Acrobot-v1",
@@ -29,6 +29,16 @@ _SHORT_NAMES = {
     "reacher": "brax/reacher",
     "swimmer": "brax/swimmer",
     "walker2d": "brax/walker2d",
+    "bdl": "gridworld/big_dense_long",
+    "big_dense_long": "gridworld/big_dense_long",
+    "big_dense_short": "gridworld/big_dense_short",
+    "big_sparse_long": "gridworld/big_sparse_long",
+    "big_sparse_short": "gridworld/big_sparse_short",
+    "sdl": "gridworld/small_dense_long",
+    "small_dense_long": "gridworld/small_dense_long",
+    "small_dense_short": "gridworld/small_dense_short",
+    "small_sparse_long": "gridworld/small_sparse_long",
+    "small_sparse_short": "gridworld/small_sparse_short",
 }
 
 
@@ -40,6 +50,7 @@ class _Suite(NamedTuple):
 _suites: dict[str, _Suite] = {
     "gymnax": _Suite(gymnax_suite.make, gymnax_suite.names),
     "brax": _Suite(brax_suite.make, brax_suite.names),
+    "gridworld": _Suite(gridworld.make, gridworld.names),
 }
 
 

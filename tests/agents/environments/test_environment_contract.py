@@ -16,11 +16,13 @@ FULL_NAMES = [
     # This one downloads its images when it is made.
     if "/" in name and name != "gymnax/MNISTBandit-bsuite"
 ]
+GRIDWORLD_NAMES = [name for name in FULL_NAMES if name.startswith("gridworld/")]
 GYMNAX_NAMES = [name for name in FULL_NAMES if name.startswith("gymnax/")]
 
 # Brax takes seconds to trace, and most of a minute to compile; MinAtar compiles for seconds.
-FAST_NAMES = [*GYMNAX_NAMES, "brax/fast", "brax/inverted_pendulum"]
+FAST_NAMES = [*GYMNAX_NAMES, *GRIDWORLD_NAMES, "brax/fast", "brax/inverted_pendulum"]
 FAST_TO_RUN = [
+    *GRIDWORLD_NAMES,
     "gymnax/Breakout-MinAtar",
     "gymnax/CartPole-v1",
     "gymnax/DeepSea-bsuite",
@@ -117,13 +119,15 @@ def test_episodes_end_by_the_limit_and_are_accounted_for(name):
             assert steps.episode_length[t, b] == last_length
 
 
-@pytest.mark.parametrize("name", ["gymnax/CartPole-v1", "brax/fast"])
+@pytest.mark.parametrize("name", ["gymnax/CartPole-v1", "gridworld/big_dense_long", "brax/fast"])
 def test_runs_are_functions_of_their_key(name):
     first, second = (rollout(environments.make(name), num_steps=5) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-@pytest.mark.parametrize("name", ["gymnax/Breakout-MinAtar", "brax/fast"])
+@pytest.mark.parametrize(
+    "name", ["gymnax/Breakout-MinAtar", "gridworld/big_dense_long", "brax/fast"]
+)
 def test_state_can_be_donated(name):
     env = environments.make(name)
     state, _ = env.reset(jax.random.key(0))
@@ -134,7 +138,9 @@ def test_state_can_be_donated(name):
     assert np.all(np.isfinite(timestep.observation))
 
 
-@pytest.mark.parametrize("name", ["gymnax/CartPole-v1", "gymnax/Pendulum-v1", "brax/fast"])
+@pytest.mark.parametrize(
+    "name", ["gymnax/CartPole-v1", "gymnax/Pendulum-v1", "gridworld/small_dense_long", "brax/fast"]
+)
 def test_an_action_of_another_shape_is_an_error(name):
     env = environments.make(name)
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))

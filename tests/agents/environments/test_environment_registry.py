@@ -16,6 +16,7 @@ from agents.environments import registry
         ("mountaincar", "gymnax/MountainCar-v0"),
         ("pendulum", "gymnax/Pendulum-v1"),
         ("inverted_pendulum", "brax/inverted_pendulum"),
+        ("big_sparse_long", "gridworld/big_sparse_long"),
     ],
 )
 def test_a_short_name_makes_the_environment_of_the_full_name(short, full):
@@ -37,7 +38,7 @@ def test_short_names_stand_for_names_that_exist():
         ("CartPole-v1", "did you mean 'gymnax/CartPole-v1'"),
         ("gymnax/cartpole", "did you mean 'CartPole-v1'"),
         ("gymnax/ant", "unknown environment of suite 'gymnax': 'ant'"),
-        ("atari/pong", "unknown suite of environments: 'atari'; known: brax, gymnax"),
+        ("atari/pong", "unknown suite of environments: 'atari'; known: brax, gridworld, gymnax"),
         ("", "unknown environment: ''; known: acrobot, ant"),
     ],
 )
