@@ -4,7 +4,7 @@ from learned_opt.base import CONTEXT_NAMES, LearnedOptimizer, MetaParams
 from learned_opt.handcrafted import PRESETS, make_tunable, preset
 from learned_opt.modules import UpdateRule, from_flax, from_haiku
 from learned_opt.registry import is_handcrafted, make, names, register
-from learned_opt.serialization import TrainedOptimizer, load, save
+from learned_opt.serialization import TrainedOptimizer, convert_pickle, load, save
 
 __all__ = [
     "CONTEXT_NAMES",
@@ -13,6 +13,7 @@ __all__ = [
     "MetaParams",
     "TrainedOptimizer",
     "UpdateRule",
+    "convert_pickle",
     "from_flax",
     "from_haiku",
     "is_handcrafted",

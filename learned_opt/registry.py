@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from learned_opt import base, handcrafted, open_optimizer
+from learned_opt import base, handcrafted, open_optimizer, optim4rl, star
 
 Factory = Callable[..., base.LearnedOptimizer]
 
@@ -20,6 +20,19 @@ def _open_variant(name: str, **defaults: Any) -> Factory:
         return open_optimizer.make_open(open_optimizer.OpenConfig(**values), name)
 
     return factory
+
+
+def _recurrent(name: str) -> Factory:
+    def factory(**options: Any) -> base.LearnedOptimizer:
+        _refuse_unknown(name, options, optim4rl.RecurrentConfig.__dataclass_fields__)
+        return optim4rl.make_recurrent(name, optim4rl.RecurrentConfig(**options))
+
+    return factory
+
+
+def _star(**options: Any) -> base.LearnedOptimizer:
+    _refuse_unknown("star", options, star.StarConfig.__dataclass_fields__)
+    return star.make_star(star.StarConfig(**options))
 
 
 def _handcrafted(name: str) -> Factory:
@@ -40,6 +53,8 @@ _FACTORIES: dict[str, Factory] = {
     "no_features_large": _open_variant(
         "no_features_large", **open_optimizer.NO_FEATURES, **open_optimizer.LARGE
     ),
+    **{name: _recurrent(name) for name in optim4rl.FAMILIES},
+    "star": _star,
     **{name: _handcrafted(name) for name in handcrafted.FAMILIES},
 }
 

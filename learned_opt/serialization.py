@@ -17,6 +17,7 @@ import numpy as np
 
 from learned_opt import base, registry
 from third_party.open_rl import weights as open_weights
+from third_party.optim4rl import weights as optim4rl_weights
 
 FORMAT = "lopt-rl optimizer"
 FORMAT_VERSION = 1
@@ -79,15 +80,44 @@ def save(
     os.replace(temporary, path)
 
 
+def convert_pickle(
+    source: str | os.PathLike, destination: str | os.PathLike, **options: Any
+) -> None:
+    """Writes an optimizer file from a pickle of Optim4RL's release.
+
+    The arrays are taken out of the pickle and nothing that it names is run.
+
+    Args:
+      source: the pickle: nested dicts of arrays of Optim4RL (or Linear, or L2LGD2).
+      destination: where to write; ``optimizer.npz`` by convention.
+      **options: what the pickle does not hold: ``learning_rate`` and ``gradient_clip``
+        (default: as published for Brax, 3e-4 and 1; for Catch and the gridworlds 1e-3 and
+        None).
+
+    Raises:
+      ValueError: the file is not such a pickle, or names anything but arrays and dicts; or
+        an option is unknown.
+    """
+    content = Path(source).read_bytes()
+    try:
+        trained = _published_optim4rl(optim4rl_weights.parse_pickle(content), options)
+    except ValueError as error:
+        raise ValueError(f"cannot convert {os.fspath(source)!r}: {error}") from error
+    name, options = trained.metadata["name"], trained.metadata["options"]
+    metadata = {"source": trained.metadata["source"]}
+    save(destination, name, trained.theta, options=options, metadata=metadata)
+
+
 def load(
     path_or_name: str | os.PathLike, optimizer: base.LearnedOptimizer | None = None
 ) -> TrainedOptimizer:
     """Loads an optimizer.
 
     Args:
-      path_or_name: a file written by ``save``; OPEN's published weights (``.npy``); or
-        the name of a handcrafted optimizer, with a preset after a colon
-        (``adam``, ``adam:breakout``).
+      path_or_name: a file written by ``save``; published weights of OPEN (``.npy``) or
+        of Optim4RL as plain arrays (``.npz``; with the learning rate and the gradient clip
+        of the Brax tasks, which the file does not hold); or the name of a handcrafted
+        optimizer, with a preset after a colon (``adam``, ``adam:breakout``).
       optimizer: the family that a saved file's theta belongs to, where the registry does
         not know its name (users' own networks).
 
@@ -107,19 +137,22 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(
             f"no optimizer file at {text!r}; give the path of an optimizer.npz saved by this "
-            "toolkit, of a published .npy, or one of the handcrafted optimizers "
+            "toolkit, of a published .npy or .npz, or one of the handcrafted optimizers "
             f"{', '.join(n for n in registry.names() if registry.is_handcrafted(n))}"
         )
     content = path.read_bytes()
     try:
         if content[:4] == b"PK\x03\x04":
-            return _load_saved(content, optimizer)
-        return _load_published(content)
+            arrays = _read_archive(content)
+            if "metadata" in arrays:
+                return _load_saved(arrays, optimizer)
+            return _published_optim4rl(_parse_optim4rl(content), {})
+        return _published_open(content)
     except ValueError as error:
         raise ValueError(f"cannot load an optimizer from {text!r}: {error}") from error
 
 
-def _load_published(content: bytes) -> TrainedOptimizer:
+def _published_open(content: bytes) -> TrainedOptimizer:
     parsed = open_weights.parse(content)
     options = {"hidden_size": parsed.hidden_size, "width": parsed.width}
     optimizer = registry.make("open", **options)
@@ -128,15 +161,46 @@ def _load_published(content: bytes) -> TrainedOptimizer:
     return TrainedOptimizer(optimizer, theta, metadata)
 
 
-def _load_saved(content: bytes, optimizer: base.LearnedOptimizer | None) -> TrainedOptimizer:
+def _published_optim4rl(
+    parsed: optim4rl_weights.Optim4RLWeights, given: dict[str, Any]
+) -> TrainedOptimizer:
+    settings = {**optim4rl_weights.BRAX_SETTINGS, **given}
+    options = {**settings, "hidden_size": parsed.hidden_size}
+    optimizer = registry.make(parsed.family, **options)
+    theta = _unflatten_like(_theta_template(optimizer), parsed.arrays)
+    metadata = {
+        "name": parsed.family,
+        "options": options,
+        "source": "published Optim4RL weights",
+    }
+    return TrainedOptimizer(optimizer, theta, metadata)
+
+
+def _parse_optim4rl(content: bytes) -> optim4rl_weights.Optim4RLWeights:
+    try:
+        return optim4rl_weights.parse(content)
+    except ValueError as error:
+        raise ValueError(
+            "it holds no metadata, so save() did not write it; as a published file of "
+            f"Optim4RL: {error}"
+        ) from error
+
+
+def _read_archive(content: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            # Members that are no array files come as bytes; as arrays they are no numbers.
+            return {key: np.asarray(archive[key]) for key in archive.files}
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
         raise ValueError("it is damaged, or no archive of plain arrays") from error
+
+
+def _load_saved(
+    arrays: dict[str, np.ndarray], optimizer: base.LearnedOptimizer | None
+) -> TrainedOptimizer:
     try:
         metadata = json.loads(arrays.pop("metadata").tobytes().decode())
-    except (KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError("it holds no readable metadata, so save() did not write it") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"its metadata is not of the format {FORMAT!r}")
