@@ -204,5 +204,14 @@ def dormancy(params: Any, activity: dict[str, dict[str, jax.Array]]) -> Any:
 
 def make_agent(config: AgentConfig, env: Environment) -> ActorCriticAgent:
     """An agent for an environment; ``ValueError`` where the settings do not fit."""
-    network = make_actor_critic(env.spec.action, tuple(config.widths), config.activation)
+    network = make_actor_critic(
+        env.spec.action,
+        config.widths,
+        config.activation,
+        critic_widths=config.critic_widths,
+        critic_activation=config.critic_activation,
+        convolutions=config.convolutions,
+        observation_shape=env.spec.observation_shape,
+        shared=config.network == "shared",
+    )
     return ActorCriticAgent(config, env, network)

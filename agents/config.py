@@ -24,8 +24,15 @@ class AgentConfig:
       normalize_advantages: standardise advantages within each minibatch.
       max_grad_norm: bound on the global norm of the gradient, of actor and critic apart;
         0 is no bound.
-      widths: of the hidden layers, of each network.
+      network: ``separate`` networks for actor and critic, or one ``shared`` trunk with a head
+        for each (see ``agents.networks`` for where its weights are kept).
+      convolutions: (filters, kernel size) of convolutions before the dense layers, for
+        observations (height, width, channels); stride 1, the size stays.
+      widths: of the hidden dense layers: of the actor, or of the trunk.
       activation: a name in ``networks.ACTIVATIONS``.
+      critic_widths: of the critic's hidden dense layers. None: as ``widths``, or behind a
+        shared trunk, none.
+      critic_activation: None: as ``activation``.
       normalize_observations, normalize_rewards: by running statistics.
       truncation: ``bootstrap`` gives a time-limited episode's last state its value;
         ``terminate`` treats the limit as a death, as the papers' code does.
@@ -45,8 +52,12 @@ class AgentConfig:
     entropy_coefficient: float = 0.01
     normalize_advantages: bool = True
     max_grad_norm: float = 0.5
+    network: str = "separate"
+    convolutions: tuple[tuple[int, int], ...] = ()
     widths: tuple[int, ...] = (64, 64)
     activation: str = "relu"
+    critic_widths: tuple[int, ...] | None = None
+    critic_activation: str | None = None
     normalize_observations: bool = False
     normalize_rewards: bool = False
     truncation: str = "terminate"
@@ -58,9 +69,7 @@ class AgentConfig:
         for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.activation not in networks.ACTIVATIONS:
-            known = ", ".join(networks.ACTIVATIONS)
-            raise ValueError(f"unknown activation {self.activation!r}; known: {known}")
+        self._check_network()
         if self.truncation not in ("bootstrap", "terminate"):
             raise ValueError(
                 f"truncation must be 'bootstrap' or 'terminate', got {self.truncation!r}"
@@ -76,6 +85,26 @@ class AgentConfig:
                 f"total_timesteps={self.total_timesteps} is less than one iteration of "
                 f"num_envs x num_steps = {self.batch_size}; give at least {self.batch_size}"
             )
+
+    def _check_network(self) -> None:
+        for name in ("activation", "critic_activation"):
+            given = getattr(self, name)
+            optional = name == "critic_activation" and given is None
+            if not optional and given not in networks.ACTIVATIONS:
+                known = ", ".join(networks.ACTIVATIONS)
+                raise ValueError(f"unknown {name} {given!r}; known: {known}")
+        if self.network not in ("separate", "shared"):
+            raise ValueError(f"network must be 'separate' or 'shared', got {self.network!r}")
+        if self.network == "shared" and self.equal_hidden:
+            raise ValueError(
+                "equal_hidden is about two separate networks, and network is 'shared'; set "
+                "equal_hidden to False"
+            )
+        # Hashable, so that a config can be a static argument, however it was written down.
+        for name in ("widths", "critic_widths"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "convolutions", tuple(map(tuple, self.convolutions)))
 
     def _check_divisible(self) -> None:
         if self.batch_size % self.num_minibatches:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import learned_opt
-from agents import AgentConfig, make_agent, rollout
+from agents import AgentConfig, environments, make_agent, rollout
 from agents.actor_critic import dormancy
 from tests.agents import probes
 
@@ -145,8 +145,54 @@ def test_outer_loss_has_a_policy_gradient_and_no_gradient_through_its_data():
         ({"discount": 1.5}, r"\[0, 1\]"),
         ({"truncation": "ignore"}, "bootstrap"),
         ({"num_envs": 0}, "at least 1"),
+        ({"critic_activation": "sine"}, "critic_activation.*tanh"),
+        ({"network": "common"}, "'separate' or 'shared'"),
+        ({"network": "shared", "equal_hidden": True}, "set equal_hidden to False"),
     ],
 )
 def test_settings_that_do_not_fit_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **change)
+
+
+def test_settings_of_networks_may_be_lists_as_read_from_files():
+    config = dataclasses.replace(SMALL, widths=[8], critic_widths=[4], convolutions=[[16, 2]])
+    assert (config.widths, config.critic_widths) == ((8,), (4,))
+    assert config.convolutions == ((16, 2),)
+    assert hash(config)
+
+
+OPTIM4RL = AgentConfig(
+    algorithm="a2c",
+    total_timesteps=64 * 20 * 400,
+    num_envs=64,
+    num_steps=20,
+    num_epochs=1,
+    num_minibatches=1,
+    normalize_advantages=False,
+    discount=0.995,
+    max_grad_norm=0.0,
+    network="shared",
+    widths=(32,),
+    truncation="bootstrap",
+)
+
+
+@pytest.mark.slow
+def test_a2c_learns_a_small_gridworld():
+    """A random agent ends around 0 there: it takes the good and the bad object alike."""
+    _, _, metrics = train(OPTIM4RL, environments.make("small_dense_short"), rate=1e-2)
+    early, late = metrics["episode_return"][5:15].mean(), metrics["episode_return"][-20:].mean()
+    assert -1 < early < 1
+    assert late > 3
+
+
+def test_a_shared_network_with_convolutions_trains_end_to_end():
+    config = dataclasses.replace(
+        OPTIM4RL, num_envs=4, total_timesteps=4 * 20 * 2, convolutions=((16, 2),)
+    )
+    agent, state, metrics = train(config, environments.make("big_dense_long"))
+    before = agent.init(jax.random.key(0), optax.identity()).params
+    moved = jax.tree.map(lambda x, y: bool(np.any(x != y)), before, state.params)
+    assert all(jax.tree.leaves(moved))
+    assert np.all(np.isfinite(metrics["loss"]))
