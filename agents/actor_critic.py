@@ -10,7 +10,7 @@ import optax
 from agents import losses, normalization, rollout
 from agents.base import Metrics, TrainState
 from agents.config import AgentConfig
-from agents.environments.base import Environment
+from agents.environments.base import Environment, reset_parallel
 from agents.networks import ActorCritic, make_actor_critic
 from agents.rollout import Batch
 from learned_opt.base import key_names
@@ -39,9 +39,7 @@ class ActorCriticAgent:
         """A new agent in freshly reset environments."""
         config = self.config
         params_key, env_key, key = jax.random.split(key, 3)
-        env_state, observation = jax.vmap(self.env.reset)(
-            jax.random.split(env_key, config.num_envs)
-        )
+        env_state, observation = reset_parallel(self.env, env_key, config.num_envs)
         observation = rollout.flatten_observation(observation)
         params = self.network.init(params_key, observation[:1], config.equal_hidden)
         statistics = None

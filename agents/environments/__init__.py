@@ -5,7 +5,9 @@ from agents.environments.base import (
     Discrete,
     Environment,
     EnvironmentSpec,
+    TaskEnvironment,
     TimeStep,
+    reset_parallel,
 )
 from agents.environments.registry import make, names, register_suite
 
@@ -14,8 +16,10 @@ __all__ = [
     "Discrete",
     "Environment",
     "EnvironmentSpec",
+    "TaskEnvironment",
     "TimeStep",
     "make",
     "names",
     "register_suite",
+    "reset_parallel",
 ]

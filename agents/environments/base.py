@@ -6,7 +6,7 @@ the observation that a step returns is always one to act on, and what the episod
 really ended with is kept beside it.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -86,3 +86,38 @@ class Environment(Protocol):
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
         """Takes one step, and starts the next episode where this one ended."""
         ...
+
+
+@runtime_checkable
+class TaskEnvironment(Environment, Protocol):
+    """An environment whose rules are themselves drawn, once in an agent's life.
+
+    All parallel environments of an agent then have one task, and its later episodes too.
+    ``reset`` draws a task for a single environment.
+    """
+
+    def sample_task(self, key: jax.Array) -> Any:
+        """Draws a task: key -> task, a pytree."""
+        ...
+
+    def reset_in(self, task: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        """Starts an episode in a task: (task, key) -> (state, first observation)."""
+        ...
+
+
+def reset_parallel(env: Environment, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
+    """Starts the parallel environments of one agent, in one task if the task is drawn.
+
+    Args:
+      env: the environment.
+      key: for the task and the starts.
+      num_envs: B.
+
+    Returns:
+      States and first observations, axes ``[B]``.
+    """
+    if not isinstance(env, TaskEnvironment):
+        return jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    task_key, key = jax.random.split(key)
+    task = env.sample_task(task_key)
+    return jax.vmap(env.reset_in, in_axes=(None, 0))(task, jax.random.split(key, num_envs))

@@ -76,29 +76,47 @@ def below(words: jax.Array, count: int | jax.Array) -> jax.Array:
     return (scaled >> _BITS).astype(jnp.int32)
 
 
-def distinct_below(words: jax.Array, count: int | jax.Array) -> jax.Array:
+def distinct_below(
+    words: jax.Array,
+    count: int | jax.Array,
+    taken: jax.Array | None = None,
+    wanted: jax.Array | None = None,
+) -> jax.Array:
     """Different numbers from ``0 .. count - 1``; every ordered selection is equally likely.
 
-    The i-th is drawn among the ``count - i`` numbers that are left: its rank among them,
-    moved up once for every smaller one that is taken. Needs ``k (k - 1)`` comparisons, so
-    it is for a few numbers.
+    Each is drawn as a rank r among the numbers that are left, and is then r moved up once for
+    every taken number t with t - (how many taken ones are smaller than t) <= r. Needs
+    ``(n + k)^2`` comparisons, so it is for a few numbers.
 
     Args:
       words: uint32 ``[k]``.
-      count: at least k and at most ``MAX_COUNT``; an int or an integer scalar.
+      count: at most ``MAX_COUNT``; an int or an integer scalar. Where it is too small for as
+        many different numbers, the surplus are repetitions.
+      taken: int32 ``[n]``, different numbers not to choose; negative ones mean nothing.
+      wanted: bool ``[k]``; the others are drawn too, but may be chosen again.
 
     Returns:
       int32 ``[k]``.
     """
-    taken: list[jax.Array] = []  # in ascending order
+    num_words = words.shape[0]
+    nothing = np.int32(2**30)  # beyond all numbers
+    occupied = jnp.zeros((0,), jnp.int32) if taken is None else jnp.where(taken < 0, nothing, taken)
+    slots = np.arange(occupied.size + num_words)
+    # A vector of all that is taken, and of how many others are smaller than each.
+    occupied = jnp.concatenate([occupied, jnp.full((num_words,), nothing)])
+    smaller = jnp.sum(occupied < occupied[:, None], axis=1, dtype=jnp.int32)
+    left: int | jax.Array = count
+    if taken is not None:
+        left = left - jnp.sum(taken >= 0, dtype=jnp.int32)
     chosen: list[jax.Array] = []
-    for i in range(words.shape[0]):
-        number = below(words[i], count - i)
-        for smaller in taken:
-            # Ascending, so that a number moved up is compared with what follows.
-            number = number + (number >= smaller)
+    for i in range(num_words):
+        rank = below(words[i], jnp.maximum(left, 1))
+        number = rank + jnp.sum(occupied - smaller <= rank, dtype=jnp.int32)
+        number = jnp.minimum(number, count - 1)
         chosen.append(number)
-        for j, other in enumerate(taken):
-            taken[j], number = jnp.minimum(other, number), jnp.maximum(other, number)
-        taken.append(number)
+        taking = number if wanted is None else jnp.where(wanted[i], number, nothing)
+        this = slots == slots.size - num_words + i
+        smaller = jnp.where(this, number - rank, smaller + (taking < occupied))
+        occupied = jnp.where(this, taking, occupied)
+        left = left - (1 if wanted is None else wanted[i].astype(jnp.int32))
     return jnp.stack(chosen)

@@ -103,12 +103,10 @@ class Gridworld:
 
     Attributes:
       room: the constants.
-      reward_scale: every reward is multiplied by it.
       spec: what agents must know.
     """
 
     room: Room
-    reward_scale: float
     spec: base.EnvironmentSpec
 
     def reset(self, key: jax.Array) -> tuple[GridworldState, jax.Array]:
@@ -135,10 +133,9 @@ class Gridworld:
         words = chance.words(key, 3 * count + self._num_places)
         endings, returns, cells = words[: 3 * count].reshape(3, count)
         rewards, p_terminate, p_respawn = np.asarray(self.room.objects, np.float64).T
-        rewards = np.float32(rewards * self.reward_scale)
         agent = self._move(state.agent, action)
         collected = state.objects == agent
-        reward = jnp.sum(jnp.where(collected, rewards, 0))
+        reward = jnp.sum(jnp.where(collected, np.float32(rewards), 0))
         terminated = jnp.any(collected & chance.happens(endings, p_terminate))
         absent = collected | (state.objects == _ABSENT)
         comes_back = chance.happens(returns, p_respawn)
@@ -193,7 +190,6 @@ class Gridworld:
 def make(
     env_id: str,
     *,
-    reward_scale: float = 1.0,
     max_steps_in_episode: int | None = None,
     **unknown: Any,
 ) -> Gridworld:
@@ -201,8 +197,6 @@ def make(
 
     Args:
       env_id: a name in ``ROOMS``, e.g. ``big_dense_long``.
-      reward_scale: rewards are multiplied by it. The paper trains on several gridworlds at
-        once with scales from 1 to 1000.
       max_steps_in_episode: another time limit than the gridworld's own.
       **unknown: there are no further arguments.
 
@@ -214,8 +208,7 @@ def make(
     """
     arguments.check_known("gridworld", env_id, ROOMS)
     for name in unknown:
-        known = ("max_steps_in_episode", "reward_scale")
-        arguments.check_known(f"argument of {env_id}", name, known)
+        arguments.check_known(f"argument of {env_id}", name, ("max_steps_in_episode",))
     room = ROOMS[env_id]
     limit = room.max_steps if max_steps_in_episode is None else max_steps_in_episode
     spec = base.EnvironmentSpec(
@@ -224,7 +217,7 @@ def make(
         action=base.Discrete(len(MOVES)),
         max_episode_steps=arguments.check_positive_int("max_steps_in_episode", limit),
     )
-    return Gridworld(room, float(reward_scale), spec)
+    return Gridworld(room, spec)
 
 
 def names() -> list[str]:

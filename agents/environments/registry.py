@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agents.environments import arguments, base, brax_suite, gridworld, gymnax_suite
+from agents.environments import arguments, base, brax_suite, gridworld, gymnax_suite, open_gridworld
 
 _SHORT_NAMES = {
     "acrobot": "gymnax/Acrobot-v1",
@@ -39,6 +39,13 @@ _SHORT_NAMES = {
     "small_dense_short": "gridworld/small_dense_short",
     "small_sparse_long": "gridworld/small_sparse_long",
     "small_sparse_short": "gridworld/small_sparse_short",
+    "labyrinth": "open_gridworld/labyrinth",
+    "rand_all": "open_gridworld/rand_all",
+    "rand_dense": "open_gridworld/rand_dense",
+    "rand_long": "open_gridworld/rand_long",
+    "rand_sparse": "open_gridworld/rand_sparse",
+    "sixteen_rooms": "open_gridworld/sixteen_rooms",
+    "standard_maze": "open_gridworld/standard_maze",
 }
 
 
@@ -51,6 +58,7 @@ _suites: dict[str, _Suite] = {
     "gymnax": _Suite(gymnax_suite.make, gymnax_suite.names),
     "brax": _Suite(brax_suite.make, brax_suite.names),
     "gridworld": _Suite(gridworld.make, gridworld.names),
+    "open_gridworld": _Suite(open_gridworld.make, open_gridworld.names),
 }
 
 

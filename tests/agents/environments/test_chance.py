@@ -63,3 +63,22 @@ def test_every_ordered_selection_is_equally_likely(draws, count):
 def test_all_numbers_can_be_selected(draws):
     chosen = jax.vmap(lambda words: chance.distinct_below(words, 6))(jnp.asarray(draws[:100]))
     np.testing.assert_array_equal(np.sort(chosen, axis=1), np.tile(np.arange(6), (100, 1)))
+
+
+def test_taken_numbers_are_left_out_and_unwanted_ones_are_free_again(draws):
+    """Of 0..6, with 5, 1 and 2 taken: 0, 3, 4, 6 are left. The middle choice is unwanted."""
+    taken, wanted = jnp.array([5, -1, 1, 2]), jnp.array([True, False, True])
+    chosen = jax.vmap(lambda words: chance.distinct_below(words, jnp.int32(7), taken, wanted))(
+        jnp.asarray(draws[:, :3])
+    )
+    first, unwanted, last = np.asarray(chosen).T
+    assert np.all(first != unwanted) and np.all(first != last)
+    assert np.any(unwanted == last)
+    pairs, counts = np.unique(np.column_stack([first, last]), axis=0, return_counts=True)
+    assert pairs.tolist() == [list(p) for p in itertools.permutations((0, 3, 4, 6), 2)]
+    np.testing.assert_allclose(counts / COUNT, np.full(12, 1 / 12), atol=0.01)
+
+
+def test_too_small_a_count_gives_repetitions_within_range(draws):
+    chosen = jax.vmap(lambda words: chance.distinct_below(words, 2))(jnp.asarray(draws[:200]))
+    assert np.asarray(chosen).min() == 0 and np.asarray(chosen).max() == 1

@@ -16,13 +16,16 @@ FULL_NAMES = [
     # This one downloads its images when it is made.
     if "/" in name and name != "gymnax/MNISTBandit-bsuite"
 ]
-GRIDWORLD_NAMES = [name for name in FULL_NAMES if name.startswith("gridworld/")]
+GRIDWORLD_NAMES = [name for name in FULL_NAMES if "gridworld/" in name]
 GYMNAX_NAMES = [name for name in FULL_NAMES if name.startswith("gymnax/")]
 
 # Brax takes seconds to trace, and most of a minute to compile; MinAtar compiles for seconds.
 FAST_NAMES = [*GYMNAX_NAMES, *GRIDWORLD_NAMES, "brax/fast", "brax/inverted_pendulum"]
 FAST_TO_RUN = [
-    *GRIDWORLD_NAMES,
+    "gridworld/big_dense_long",
+    "gridworld/small_dense_short",
+    "open_gridworld/dense",
+    "open_gridworld/rand_all",
     "gymnax/Breakout-MinAtar",
     "gymnax/CartPole-v1",
     "gymnax/DeepSea-bsuite",

@@ -38,7 +38,10 @@ def test_short_names_stand_for_names_that_exist():
         ("CartPole-v1", "did you mean 'gymnax/CartPole-v1'"),
         ("gymnax/cartpole", "did you mean 'CartPole-v1'"),
         ("gymnax/ant", "unknown environment of suite 'gymnax': 'ant'"),
-        ("atari/pong", "unknown suite of environments: 'atari'; known: brax, gridworld, gymnax"),
+        (
+            "atari/pong",
+            "unknown suite of environments: 'atari'; known: brax, gridworld, gymnax, open_grid",
+        ),
         ("", "unknown environment: ''; known: acrobot, ant"),
     ],
 )

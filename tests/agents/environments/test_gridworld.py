@@ -29,7 +29,7 @@ def room(*objects, rows=3, columns=4, limit=100):
     spec = environments.EnvironmentSpec(
         "gridworld/own", (rows + 2, columns + 2, len(objects) + 1), environments.Discrete(9), limit
     )
-    return gridworld.Gridworld(Room(rows, columns, objects, limit), 1.0, spec)
+    return gridworld.Gridworld(Room(rows, columns, objects, limit), spec)
 
 
 def at(agent, *objects):
@@ -171,16 +171,9 @@ def test_steps_are_the_same_alone_batched_and_compiled():
         jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[i], y), batched, alone)
 
 
-def test_rewards_can_be_scaled():
-    env = environments.make("small_dense_short", reward_scale=100.0)
-    state = at(0, 1, 5)
-    _, timestep = env.step(jax.random.key(0), state, jnp.int32(RIGHT))
-    assert timestep.reward == 100
-
-
 def test_unknown_arguments_are_errors_that_list_the_known():
-    with pytest.raises(ValueError, match="did you mean 'reward_scale'"):
-        environments.make("bdl", reward_scales=2.0)
+    with pytest.raises(ValueError, match="did you mean 'max_steps_in_episode'"):
+        environments.make("bdl", max_steps=2)
     with pytest.raises(ValueError, match="max_steps_in_episode must be a whole number"):
         environments.make("bdl", max_steps_in_episode=0)
     with pytest.raises(ValueError, match="did you mean 'big_dense_long'"):
