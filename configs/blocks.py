@@ -7,6 +7,8 @@ what each means. Any field can be overridden on the command line, for example
 
 from ml_collections import ConfigDict
 
+from meta import task_presets
+
 MODES = ("full", "smoke")
 
 # What Adam reaches (final return), by which OPEN's authors divide fitness in multi-task
@@ -29,49 +31,13 @@ def check_mode(mode: str) -> bool:
 
 
 def agent() -> ConfigDict:
-    """An inner loop: PPO on MinAtar as in the OPEN paper, table 3.
-
-    What PPO and A2C share stands at the top; ``ppo`` and ``a2c`` hold what each has of its
-    own, so that changing ``name`` swaps the algorithm with its own counts.
-    """
-    return ConfigDict(
-        {
-            "name": "ppo",
-            "num_envs": 64,
-            "num_steps": 128,  # steps of each environment per iteration
-            "discount": 0.99,
-            "gae_lambda": 0.95,
-            "value_coefficient": 0.5,
-            "entropy_coefficient": 0.01,
-            "max_grad_norm": 0.5,  # of actor and critic apart; 0: no clipping
-            "widths": (64, 64),
-            "activation": "relu",
-            "normalize_observations": False,
-            "normalize_rewards": False,
-            "truncation": "terminate",  # as the paper; "bootstrap" is the correct treatment
-            "equal_hidden": True,  # actor and critic start with equal hidden layers
-            "ppo": {
-                "num_epochs": 4,
-                "num_minibatches": 8,
-                "clip_epsilon": 0.2,
-                "normalize_advantages": True,
-            },
-            "a2c": {"num_epochs": 1, "num_minibatches": 1, "normalize_advantages": False},
-        }
-    )
+    """An inner loop: PPO on MinAtar as in the OPEN paper, table 3."""
+    return ConfigDict(task_presets.minatar_agent())
 
 
 def brax_agent() -> ConfigDict:
     """PPO on Brax as in the OPEN paper, table 3 (Ant)."""
-    config = agent()
-    config.num_envs = 2048
-    config.num_steps = 10
-    config.entropy_coefficient = 0.0
-    config.activation = "tanh"
-    config.normalize_observations = True
-    config.normalize_rewards = True
-    config.ppo.num_minibatches = 32
-    return config
+    return ConfigDict(task_presets.brax_agent())
 
 
 def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None) -> ConfigDict:

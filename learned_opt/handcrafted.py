@@ -129,6 +129,19 @@ def _resolve(name: str, task: str | None, given: dict[str, Any]) -> tuple[dict, 
     return values, anneal
 
 
+def hyperparameters(name: str, *, preset: str | None = None, **given: Any) -> dict[str, Any]:
+    """All hyperparameters that ``make_handcrafted`` with these arguments uses.
+
+    Returns:
+      Values by name, ``anneal`` among them.
+
+    Raises:
+      ValueError: unknown name, preset or hyperparameter.
+    """
+    values, anneal = _resolve(name, preset, given)
+    return {**values, "anneal": anneal}
+
+
 def _build(
     name: str, values: dict[str, Any], anneal: bool
 ) -> optax.GradientTransformationExtraArgs:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from learned_opt import base, registry
+from learned_opt import base, presets, registry
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
 
@@ -116,8 +116,9 @@ def load(
     Args:
       path_or_name: a file written by ``save``; published weights of OPEN (``.npy``) or
         of Optim4RL as plain arrays (``.npz``; with the learning rate and the gradient clip
-        of the Brax tasks, which the file does not hold); or the name of a handcrafted
-        optimizer, with a preset after a colon (``adam``, ``adam:breakout``).
+        of the Brax tasks, which the file does not hold); a preset file (``.json``, see
+        ``presets``; its options for every task); or the name of a handcrafted optimizer,
+        with a preset after a colon (``adam``, ``adam:breakout``).
       optimizer: the family that a saved file's theta belongs to, where the registry does
         not know its name (users' own networks).
 
@@ -147,9 +148,17 @@ def load(
             if "metadata" in arrays:
                 return _load_saved(arrays, optimizer)
             return _published_optim4rl(_parse_optim4rl(content), {})
+        if content.lstrip()[:1] == b"{":
+            return _from_preset(presets.parse_preset(content))
         return _published_open(content)
     except ValueError as error:
         raise ValueError(f"cannot load an optimizer from {text!r}: {error}") from error
+
+
+def _from_preset(preset: presets.Preset) -> TrainedOptimizer:
+    made = registry.make(preset.optimizer, **preset.options)
+    metadata = {"name": preset.optimizer, "options": preset.options, "source": "preset file"}
+    return TrainedOptimizer(made, {}, {**metadata, "provenance": preset.provenance})
 
 
 def _published_open(content: bytes) -> TrainedOptimizer:
