@@ -87,7 +87,7 @@ class Task(NamedTuple):
 def draw_task(key: jax.Array, distribution: TaskDistribution) -> Task:
     """A task of a distribution.
 
-    The agent and the objects start on different free cells. Of 'all', about one task in 10^8
+    The agent and the objects start on different free cells. Of 'all', about one task in 10^9
     has fewer free cells than that takes; objects then share cells.
     """
     keys = jax.random.split(key, 8)
