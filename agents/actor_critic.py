@@ -35,6 +35,10 @@ class ActorCriticAgent:
     def steps_per_iteration(self) -> int:
         return self.config.batch_size
 
+    @property
+    def updates_per_iteration(self) -> int:
+        return self.config.updates_per_iteration
+
     def init(self, key: jax.Array, tx: optax.GradientTransformation) -> TrainState:
         """A new agent in freshly reset environments."""
         config = self.config
@@ -66,10 +70,8 @@ class ActorCriticAgent:
     ) -> tuple[TrainState, Metrics]:
         """One iteration: a rollout, then epochs of minibatch updates."""
         key, rollout_key, shuffle_key, update_key = jax.random.split(state.key, 4)
-        state, batch = rollout.collect(
-            self.config, self.env, self.network, state.params, state, rollout_key
-        )
-        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        learner = state.params, state.opt_state
+        state, batch = self._rollout(state, rollout_key)
         indices = self._minibatch_indices(shuffle_key)
         update_keys = jax.random.split(update_key, len(indices))
         epochs = jnp.arange(len(indices)) // self.config.num_minibatches
@@ -89,9 +91,7 @@ class ActorCriticAgent:
             updates, opt_state = tx.update(grads, opt_state, params, **context)
             return (optax.apply_updates(params, updates), opt_state), terms
 
-        (params, opt_state), terms = jax.lax.scan(
-            update, (state.params, state.opt_state), (indices, update_keys, epochs)
-        )
+        (params, opt_state), terms = jax.lax.scan(update, learner, (indices, update_keys, epochs))
         state = state._replace(
             params=params, opt_state=opt_state, iteration=state.iteration + 1, key=key
         )
@@ -100,17 +100,23 @@ class ActorCriticAgent:
     def outer_loss(self, state: TrainState) -> tuple[jax.Array, TrainState]:
         """The loss on a fresh rollout, differentiable in ``state.params``."""
         key, rollout_key = jax.random.split(state.key)
-        # Without stop_gradient the ratio of PPO would be 1 in derivative too, and the
-        # policy part of the gradient would vanish.
-        acting = jax.lax.stop_gradient(state.params)
-        moved, batch = rollout.collect(
-            self.config, self.env, self.network, acting, jax.lax.stop_gradient(state), rollout_key
-        )
-        batch = jax.lax.stop_gradient(batch)
-        batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        moved, batch = self._rollout(state, rollout_key)
         terms, _ = self._loss(state.params, batch)
         moved = moved._replace(params=state.params, opt_state=state.opt_state, key=key)
         return terms.total, moved
+
+    def _rollout(self, state: TrainState, key: jax.Array) -> tuple[TrainState, Batch]:
+        """One rollout, flat ``[T * B]``, whose data are constants for any derivative.
+
+        Meta-gradients flow through the optimizer's updates, not through the environment or
+        the advantages. Without ``stop_gradient`` on what was acted with, the ratio of PPO
+        would be 1 in derivative too, and the policy part of an outer gradient would vanish.
+        """
+        state = jax.lax.stop_gradient(state)
+        state, batch = rollout.collect(
+            self.config, self.env, self.network, state.params, state, key
+        )
+        return state, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     def _minibatch_indices(self, key: jax.Array) -> jax.Array:
         """Which items each update of an iteration uses: ``[epochs * M, minibatch size]``."""

@@ -57,6 +57,11 @@ class Agent(Protocol):
         """Environment steps in one iteration."""
         ...
 
+    @property
+    def updates_per_iteration(self) -> int:
+        """Optimizer updates in one iteration: epochs x minibatches."""
+        ...
+
     def init(self, key: jax.Array, tx: optax.GradientTransformation) -> TrainState:
         """A new agent in freshly reset environments."""
         ...

@@ -34,6 +34,7 @@ class AgentConfig:
         shared trunk, none.
       critic_activation: None: as ``activation``.
       normalize_observations, normalize_rewards: by running statistics.
+      reward_scale: multiplies the rewards that the agent learns from; > 0.
       truncation: ``bootstrap`` gives a time-limited episode's last state its value;
         ``terminate`` treats the limit as a death, as the papers' code does.
       equal_hidden: start actor and critic with equal hidden layers (OPEN's code).
@@ -60,6 +61,7 @@ class AgentConfig:
     critic_activation: str | None = None
     normalize_observations: bool = False
     normalize_rewards: bool = False
+    reward_scale: float = 1.0
     truncation: str = "terminate"
     equal_hidden: bool = False
 

@@ -119,7 +119,7 @@ def _act(
         if statistics is not None:
             final = normalization.normalize(statistics, final)
         next_value, _ = network.value(params, final)
-    reward, scaler = outcome.reward, state.reward_scaler
+    reward, scaler = config.reward_scale * outcome.reward, state.reward_scaler
     if scaler is not None:
         scaler, reward = normalization.scale_rewards(scaler, reward, ended, config.discount)
     step = _Step(

@@ -9,9 +9,8 @@ formula that makes the update out of gradient and outputs. ``RecurrentNetwork`` 
 definition of the networks, in Flax; optimizers run ``evaluate``, which computes the same
 for all D parameters at once.
 
-Where meta-gradients are cut: gradients enter under ``stop_gradient`` (unless
-``second_order``), so the derivative with respect to theta flows through the outputs and
-the hidden states, and not through how earlier updates changed later gradients.
+Meta-gradients see the gradients as constants unless the outer loop says otherwise
+(``meta.inner_loop``); here every derivative is defined and finite.
 """
 
 import dataclasses
@@ -46,14 +45,11 @@ class RecurrentConfig:
       gradient_clip: gradients are clipped to [-gradient_clip, gradient_clip] element by
         element; > 0, or None for no clipping (Catch and the gridworlds). Without it,
         gradients must stay below 1e19, where their square overflows.
-      second_order: let derivatives flow through the gradients, too, so that a
-        meta-gradient also sees how an update changes later gradients.
     """
 
     learning_rate: float = 3e-4
     hidden_size: int = 8
     gradient_clip: float | None = 1.0
-    second_order: bool = False
 
     def __post_init__(self):
         if self.learning_rate <= 0:
@@ -237,17 +233,10 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
     return base.LearnedOptimizer(network.initial_theta, transform)
 
 
-def clipped_gradient(
-    grads: base.Params, layout: flat.Layout, clip: float | None, second_order: bool
-) -> jax.Array:
-    """The gradients as a vector ``[D]``: clipped, and a constant unless ``second_order``.
-
-    Clipping comes first, as in the release. Its derivative is 0 beyond the bounds.
-    """
+def clipped_gradient(grads: base.Params, layout: flat.Layout, clip: float | None) -> jax.Array:
+    """The gradients as a vector ``[D]``, clipped element by element unless ``clip`` is None."""
     gradient = flat.flatten(grads, layout)
-    if clip is not None:
-        gradient = jnp.clip(gradient, -clip, clip)
-    return gradient if second_order else jax.lax.stop_gradient(gradient)
+    return gradient if clip is None else jnp.clip(gradient, -clip, clip)
 
 
 def _initial_state(config: RecurrentConfig, rule: _Rule, params: base.Params) -> RecurrentState:
@@ -267,7 +256,7 @@ def _update(
     """One inner update."""
     del context
     layout = flat.layout_of(grads if params is None else params)
-    gradient = clipped_gradient(grads, layout, config.gradient_clip, config.second_order)
+    gradient = clipped_gradient(grads, layout, config.gradient_clip)
     results = [
         evaluate(theta, branch, hidden, inputs)
         for branch, hidden, inputs in zip(

@@ -58,7 +58,6 @@ class StarConfig:
       gradient_clip: gradients are clipped to [-gradient_clip, gradient_clip] element by
         element; > 0, or None for no clipping.
       hidden_size: units of the two hidden layers.
-      second_order: let derivatives flow through the gradients (see ``optim4rl``).
     """
 
     learning_rate: float = 3e-4
@@ -66,7 +65,6 @@ class StarConfig:
     weight_decay: float = 0.0
     gradient_clip: float | None = 1.0
     hidden_size: int = 4
-    second_order: bool = False
 
     def __post_init__(self):
         if self.learning_rate <= 0 or self.nominal_learning_rate < 0:
@@ -211,7 +209,7 @@ def _update(
     del context
     base.require_params("star", params)
     layout = flat.layout_of(params)
-    gradient = clipped_gradient(grads, layout, config.gradient_clip, config.second_order)
+    gradient = clipped_gradient(grads, layout, config.gradient_clip)
     parameter = flat.flatten(params, layout)
     decay = decays(theta, "momentum_decays")[:, None]
     momenta = decay * state.momenta + (1.0 - decay) * gradient

@@ -1,0 +1,185 @@
+"""A stretch of an inner loop that theta can be differentiated through.
+
+The very same ``agent.train_step`` that evolution strategies run; what meta-gradients need
+beyond it is put around the optimizer: where derivatives are cut, what is recomputed in
+the backward pass rather than kept, and what is measured of the updates.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from agents.base import Agent, TrainState
+from learned_opt.base import LearnedOptimizer, MetaParams
+
+# What the backward pass recomputes: nothing; the inside of each optimizer update; or each
+# whole iteration (and then, within it, the inside of each update).
+REMAT = ("none", "update", "iteration")
+
+
+class UpdateStatistics(NamedTuple):
+    """Sums over the inner updates of one stretch, float32 scalars.
+
+    Attributes:
+      squared_norm: of the update.
+      relative_norm: of the update over the parameters' norm.
+      agreement: share of the parameters whose update goes against the gradient's sign.
+      count: updates so far.
+    """
+
+    squared_norm: jax.Array
+    relative_norm: jax.Array
+    agreement: jax.Array
+    count: jax.Array
+
+
+class _State(NamedTuple):
+    """The optimizer's state, and what was measured of its updates."""
+
+    inner: optax.OptState
+    statistics: UpdateStatistics
+
+
+class Stretch(NamedTuple):
+    """What one agent's stretch of training gives.
+
+    Attributes:
+      outer_loss: the agent's loss on fresh data after the last update.
+      episode_return: of the last finished episodes, averaged over environments.
+      update_norm: root mean square norm of the updates.
+      relative_update: mean norm of an update over that of the parameters.
+      sign_agreement: in [0, 1], share of the elements of updates that go against the sign of
+        the gradient.
+    """
+
+    outer_loss: jax.Array
+    episode_return: jax.Array
+    update_norm: jax.Array
+    relative_update: jax.Array
+    sign_agreement: jax.Array
+
+
+def zero_statistics() -> UpdateStatistics:
+    """Nothing measured yet."""
+    return UpdateStatistics(*(jnp.float32(0.0) for _ in UpdateStatistics._fields))
+
+
+def measured(
+    tx: optax.GradientTransformationExtraArgs, *, second_order: bool, remat: bool
+) -> optax.GradientTransformationExtraArgs:
+    """The same transformation, differentiable as meta-gradients want it, and measured.
+
+    Args:
+      tx: the optimizer.
+      second_order: whether derivatives flow through the gradients, losses and activities that
+        the optimizer sees. If not, these are constants, and the backward pass needs neither
+        the rollouts nor the agent's loss.
+      remat: recompute the inside of an update in the backward pass.
+    """
+
+    def init(params: Any) -> _State:
+        return _State(tx.init(params), zero_statistics())
+
+    def update(grads: Any, state: _State, params: Any, **context: Any) -> tuple[Any, _State]:
+        if not second_order:
+            grads, context = jax.lax.stop_gradient((grads, context))
+        apply: Callable = lambda grads, inner, params, context: tx.update(  # noqa: E731
+            grads, inner, params, **context
+        )
+        if remat:
+            apply = jax.checkpoint(apply)
+        updates, inner = apply(grads, state.inner, params, context)
+        return updates, _State(inner, _measure(state.statistics, grads, updates, params))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _measure(
+    statistics: UpdateStatistics, grads: Any, updates: Any, params: Any
+) -> UpdateStatistics:
+    squared = optax.tree.norm(updates, squared=True)
+    # Only the squared norm may enter the outer loss; a root's derivative at 0 is not finite.
+    constant = jax.lax.stop_gradient((squared, grads, updates, params))
+    size, grads, updates, params = constant
+    against = [
+        jnp.sum(jnp.sign(u) * jnp.sign(g) < 0)
+        for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(grads), strict=True)
+    ]
+    elements = sum(leaf.size for leaf in jax.tree.leaves(updates))
+    # 1e-12 keeps the ratio finite for parameters that are all 0.
+    relative = jnp.sqrt(size) / (optax.tree.norm(params) + 1e-12)
+    return UpdateStatistics(
+        statistics.squared_norm + squared,
+        statistics.relative_norm + relative,
+        statistics.agreement + sum(against) / max(elements, 1),
+        statistics.count + 1.0,
+    )
+
+
+class InnerLoop(NamedTuple):
+    """An agent's training with one family of optimizers, cut into stretches.
+
+    Attributes:
+      agent: the inner loop.
+      optimizer: the family.
+      inner_updates: K, iterations of the agent in a stretch.
+      remat: a name in ``REMAT``.
+      second_order: see ``measured``.
+      regularization: weight of the mean squared norm of an update in the outer objective.
+    """
+
+    agent: Agent
+    optimizer: LearnedOptimizer
+    inner_updates: int
+    remat: str
+    second_order: bool
+    regularization: float
+
+    def init(self, key: jax.Array) -> TrainState:
+        """A new agent. The state's structure does not depend on theta."""
+        theta = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(self.optimizer.init, jax.random.key(0)),
+        )
+        return self.agent.init(key, self._transform(theta))
+
+    def _transform(self, theta: MetaParams) -> optax.GradientTransformationExtraArgs:
+        tx = self.optimizer.transform(theta)
+        return measured(tx, second_order=self.second_order, remat=self.remat != "none")
+
+    def objective(
+        self, theta: MetaParams, state: TrainState
+    ) -> tuple[jax.Array, tuple[TrainState, Stretch]]:
+        """K iterations with theta, then the loss on a fresh rollout.
+
+        Differentiable in theta through all optimizer updates of the stretch. The state that
+        the stretch began with and the one it ends with are constants (truncation).
+
+        Returns:
+          (outer loss with regularisation, (state to go on from, what was measured)).
+        """
+        state = jax.lax.stop_gradient(state)
+        state = state._replace(opt_state=state.opt_state._replace(statistics=zero_statistics()))
+        tx = self._transform(theta)
+
+        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
+            return self.agent.train_step(tx, state)[0], None
+
+        if self.remat == "iteration":
+            step = jax.checkpoint(step)
+        state, _ = jax.lax.scan(step, state, None, length=self.inner_updates)
+        loss, state = self.agent.outer_loss(state)
+        sums = state.opt_state.statistics  # at least one update was made, so count >= 1
+        penalty = sums.squared_norm / sums.count
+        stretch = Stretch(
+            outer_loss=loss,
+            episode_return=jnp.mean(state.episode_return),
+            update_norm=jnp.sqrt(jax.lax.stop_gradient(penalty)),
+            relative_update=sums.relative_norm / sums.count,
+            sign_agreement=sums.agreement / sums.count,
+        )
+        value = loss + self.regularization * penalty
+        return value, jax.lax.stop_gradient((state, stretch))
