@@ -84,10 +84,76 @@ def evolution(num_generations: int) -> ConfigDict:
     )
 
 
+def meta_gradient(num_meta_steps: int) -> ConfigDict:
+    """The outer loop by truncated meta-gradients with pipeline training, as Optim4RL's."""
+    return ConfigDict(
+        {
+            "name": "meta_gradient",
+            "num_meta_steps": num_meta_steps,
+            "num_agents": 64,
+            "agents_per_device": 0,  # taken on at once; 0: automatic
+            "inner_updates": 4,  # iterations of the agents per meta-step
+            "pipeline": True,  # False: agents are never reset
+            "reset_interval": 64,  # meta-steps of an agent's life
+            "num_envs": 0,  # of each agent in meta-training; 0: as its task says
+            "optimizer": "adam",  # any of optax
+            "optimizer_options": ConfigDict(),
+            "learning_rate": 1e-4,
+            "learning_rate_decay": 1.0,
+            "clip": "norm",  # or value, none
+            "clip_size": 0.5,
+            "regularization": 0.0,  # of the squared norm of inner updates
+            "second_order": False,
+            "remat": "update",  # recomputed in the backward pass: none, update, iteration
+            "checkpoint_every": 50,  # meta-steps
+            "validate_every": 0,  # 0: never, the last theta is the result
+            "validation_seeds": 8,
+        }
+    )
+
+
+def brax_optim4rl_agent(entropy_coefficient: float, reward_scale: float) -> ConfigDict:
+    """PPO on Brax as the Optim4RL paper meta-trains with.
+
+    Its 40,960 steps of data per iteration are four rollouts of 5 steps; here they are one of 20.
+    """
+    config = agent()
+    config.num_envs = 2048
+    config.num_steps = 20
+    config.discount = 0.97
+    config.entropy_coefficient = entropy_coefficient
+    config.reward_scale = reward_scale
+    config.max_grad_norm = 0.0
+    config.widths = (32, 32, 32, 32)
+    config.activation = "swish"
+    config.critic_widths = (64, 64, 64, 64, 64)
+    config.equal_hidden = False
+    config.normalize_observations = True
+    config.truncation = "bootstrap"
+    config.ppo.clip_epsilon = 0.3
+    return config
+
+
+def a2c_agent(num_envs: int, discount: float) -> ConfigDict:
+    """A2C as in the Optim4RL paper: rollouts of 20 steps, one update each."""
+    config = agent()
+    config.name = "a2c"
+    config.num_envs = num_envs  # when it is evaluated; see outer.num_envs
+    config.num_steps = 20
+    config.discount = discount
+    config.network = "shared"
+    config.equal_hidden = False
+    config.max_grad_norm = 0.0
+    return config
+
+
 def experiment(
-    tasks: dict[str, ConfigDict], num_generations: int, optimizer: str = "open"
+    tasks: dict[str, ConfigDict],
+    num_generations: int = 1,
+    optimizer: str = "open",
+    outer: ConfigDict | None = None,
 ) -> ConfigDict:
-    """A whole experiment."""
+    """A whole experiment: by evolution, unless another outer loop is given."""
     config = ConfigDict(
         {
             "seed": 0,
@@ -95,7 +161,7 @@ def experiment(
             "initial_theta": "",  # an optimizer file to start from; empty: the family's own
             "members_per_device": 0,  # inner runs batched on a device; 0: automatic
             "tasks": ConfigDict(tasks),
-            "outer": evolution(num_generations),
+            "outer": outer or evolution(num_generations),
             "evaluation": {
                 "num_seeds": 16,  # held out
                 "points": 40,  # of each return curve
@@ -114,10 +180,17 @@ def shrink(config: ConfigDict) -> ConfigDict:
 
     The same code paths and environments, far too little training to learn anything.
     """
-    config.outer.num_generations = 3
-    config.outer.population_size = 4
+    if config.outer.name == "es":
+        config.outer.num_generations = 3
+        config.outer.population_size = 4
+        config.outer.validate_every = 2
+    else:
+        config.outer.num_meta_steps = 4
+        config.outer.num_agents = 4
+        config.outer.inner_updates = 2
+        config.outer.reset_interval = 2
+        config.outer.num_envs = min(config.outer.num_envs, 8)
     config.outer.checkpoint_every = 1
-    config.outer.validate_every = 2
     config.outer.validation_seeds = 2
     config.evaluation.num_seeds = 2
     config.evaluation.points = 3

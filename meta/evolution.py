@@ -93,6 +93,8 @@ class EvolutionTrainer:
       initial_theta: where to start; the optimizer's own initial theta if None.
     """
 
+    unit = "generation"
+
     def __init__(
         self,
         config: EvolutionConfig,
@@ -134,6 +136,24 @@ class EvolutionTrainer:
     def theta(self, state: MetaState) -> MetaParams:
         """The current theta."""
         return self._strategy.mean(state.search)
+
+    @property
+    def env_steps_per_step(self) -> int:
+        """Environment steps of one generation, of all members on all tasks."""
+        runs = self._config.population_size * self._config.num_rollouts
+        return runs * sum(task.env_steps for task in self._tasks)
+
+    def initial_theta(self, key: jax.Array) -> MetaParams:
+        """The theta that ``init`` starts from."""
+        return self.theta(self.init(key))
+
+    def steps_done(self, state: MetaState) -> int:
+        """Generations done."""
+        return int(state.generation)
+
+    def headline(self, metrics: dict[str, float]) -> dict[str, float]:
+        """What a progress bar shows."""
+        return {"fitness": metrics["fitness_mean"]}
 
     def step(
         self, state: MetaState, on_progress: ProgressFunction | None = None

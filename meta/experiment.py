@@ -10,11 +10,16 @@ from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.registry import did_you_mean
 from meta import evaluation, memory, progress
 from meta.evolution import EvolutionConfig, EvolutionTrainer
+from meta.meta_gradient import MetaGradientConfig, MetaGradientTrainer
 from meta.population import Engine, default_devices
 from meta.tasks import Task, make_task
 
-TRAINERS = ("es",)
-_SCHEDULE = ("name", "num_generations", "checkpoint_every", "validate_every", "validation_seeds")
+# By name: the settings of the outer loop, and the field that says how long it is.
+TRAINERS = {
+    "es": (EvolutionConfig, "num_generations"),
+    "meta_gradient": (MetaGradientConfig, "num_meta_steps"),
+}
+_SCHEDULE = ("name", "checkpoint_every", "validate_every", "validation_seeds")
 
 
 class Keys(NamedTuple):
@@ -47,12 +52,17 @@ class Experiment(NamedTuple):
     initial_theta: MetaParams | None
     tasks: list[Task]
     engines: list[Engine]
-    trainer: EvolutionTrainer
+    trainer: EvolutionTrainer | MetaGradientTrainer
     keys: Keys
 
     @property
     def outer(self) -> dict[str, Any]:
         return self.config["outer"]
+
+    @property
+    def num_steps(self) -> int:
+        """Meta-steps of the whole run."""
+        return self.outer[TRAINERS[self.outer["name"]][1]]
 
 
 def make_keys(seed: int) -> Keys:
@@ -70,15 +80,7 @@ def build(config: dict[str, Any]) -> Experiment:
       ValueError, FileNotFoundError: something in it is unknown, out of range or does not
         fit; the message names it and the fix.
     """
-    outer = config["outer"]
-    if outer["name"] not in TRAINERS:
-        hint = did_you_mean(outer["name"], list(TRAINERS))
-        raise ValueError(
-            f"unknown outer loop {outer['name']!r}{hint}; known: {', '.join(TRAINERS)}"
-        )
-    for name in ("num_generations", "checkpoint_every", "validate_every", "validation_seeds"):
-        if outer[name] < 1:
-            raise ValueError(f"outer.{name} must be at least 1, got {outer[name]}")
+    _check_schedule(config["outer"])
     _check_evaluation(config["evaluation"])
     name, options = config["optimizer"]["name"], dict(config["optimizer"]["options"])
     optimizer = learned_opt.make(name, **options)
@@ -89,13 +91,11 @@ def build(config: dict[str, Any]) -> Experiment:
     _check_baselines(config)
     per_device = config["members_per_device"]
     engines = [Engine(optimizer, task.agent, members_per_device=per_device) for task in tasks]
-    fields = {k: v for k, v in outer.items() if k not in _SCHEDULE}
-    known = [field.name for field in dataclasses.fields(EvolutionConfig)]
-    for field in fields:
-        if field not in known:
-            raise ValueError(f"outer has no field {field!r}{did_you_mean(field, known)}")
-    trainer = EvolutionTrainer(EvolutionConfig(**fields), optimizer, tasks, engines, initial_theta)
-    experiment = Experiment(
+    trainer = _make_trainer(config["outer"], optimizer, tasks, engines, initial_theta)
+    if config["outer"]["name"] == "es":
+        for engine in engines:  # raises where one inner loop does not fit in memory
+            engine.members_per_device(config["outer"]["population_size"])
+    return Experiment(
         config,
         name,
         options,
@@ -106,9 +106,39 @@ def build(config: dict[str, Any]) -> Experiment:
         trainer,
         make_keys(config["seed"]),
     )
-    for engine in engines:  # raises where one inner loop does not fit in memory
-        engine.members_per_device(outer["population_size"])
-    return experiment
+
+
+def _check_schedule(outer: dict[str, Any]) -> None:
+    if outer["name"] not in TRAINERS:
+        hint = did_you_mean(outer["name"], list(TRAINERS))
+        raise ValueError(
+            f"unknown outer loop {outer['name']!r}{hint}; known: {', '.join(TRAINERS)}"
+        )
+    for name in (TRAINERS[outer["name"]][1], "checkpoint_every", "validation_seeds"):
+        if outer[name] < 1:
+            raise ValueError(f"outer.{name} must be at least 1, got {outer[name]}")
+    if outer["validate_every"] < 0:
+        raise ValueError(
+            f"outer.validate_every must be at least 0 (0: never), got {outer['validate_every']}"
+        )
+
+
+def _make_trainer(
+    outer: dict[str, Any],
+    optimizer: LearnedOptimizer,
+    tasks: list[Task],
+    engines: list[Engine],
+    initial_theta: MetaParams | None,
+) -> EvolutionTrainer | MetaGradientTrainer:
+    settings, length = TRAINERS[outer["name"]]
+    fields = {k: v for k, v in outer.items() if k not in (*_SCHEDULE, length)}
+    known = [field.name for field in dataclasses.fields(settings)]
+    for field in fields:
+        if field not in known:
+            raise ValueError(f"outer has no field {field!r}{did_you_mean(field, known)}")
+    if settings is EvolutionConfig:
+        return EvolutionTrainer(EvolutionConfig(**fields), optimizer, tasks, engines, initial_theta)
+    return MetaGradientTrainer(MetaGradientConfig(**fields), optimizer, tasks, initial_theta)
 
 
 def _check_evaluation(block: dict[str, Any]) -> None:
@@ -148,16 +178,26 @@ def _initial_theta(path: str, name: str) -> MetaParams | None:
 
 def describe_cost(experiment: Experiment) -> str:
     """What a run takes, in words: steps, updates, memory."""
-    outer = experiment.outer
-    population = outer["population_size"]
-    runs = population * outer["num_rollouts"]
+    per_step, unit = experiment.trainer.env_steps_per_step, experiment.trainer.unit
+    if isinstance(experiment.trainer, MetaGradientTrainer):
+        lines = _pipeline_cost(experiment, experiment.trainer)
+    else:
+        lines = _population_cost(experiment)
+    steps = experiment.num_steps
+    lines.append(
+        f"{steps} {unit}s: {progress.count(steps * per_step)} environment steps in all, "
+        f"{progress.count(per_step)} per {unit}"
+    )
+    return "\n".join(lines)
+
+
+def _population_cost(experiment: Experiment) -> list[str]:
+    runs = experiment.outer["population_size"] * experiment.outer["num_rollouts"]
     lines = []
-    total_steps = 0
     for task, engine in zip(experiment.tasks, experiment.engines, strict=True):
         cost = memory.member_cost(experiment.optimizer, task.agent)
         batch = engine.members_per_device(runs)
         waves = -(-runs // (batch * engine.num_devices))
-        total_steps += runs * task.env_steps
         lines += [
             f"task {task.name} ({task.agent_name}): {progress.count(task.env_steps)} environment "
             f"steps and {progress.count(task.inner_updates)} inner updates per inner run",
@@ -165,9 +205,19 @@ def describe_cost(experiment: Experiment) -> str:
             f"{engine.num_devices} {default_devices()[0].platform} device(s); about "
             f"{progress.size(cost.total)} per run, {progress.size(batch * cost.total)} per device",
         ]
-    generations = outer["num_generations"]
-    lines.append(
-        f"{generations} generations: {progress.count(generations * total_steps)} environment "
-        f"steps in all, {progress.count(total_steps)} per generation"
-    )
-    return "\n".join(lines)
+    return lines
+
+
+def _pipeline_cost(experiment: Experiment, trainer: MetaGradientTrainer) -> list[str]:
+    outer = experiment.outer
+    life = f"reset every {outer['reset_interval']} meta-steps" if outer["pipeline"] else "no resets"
+    lines = []
+    for task, pipeline in zip(experiment.tasks, trainer.pipelines, strict=True):
+        cost = pipeline.cost(pipeline.chunk)
+        lines.append(
+            f"task {task.name} ({task.agent_name}): {outer['num_agents']} agents ({life}), "
+            f"{outer['inner_updates']} iterations each per meta-step; {pipeline.chunk} at a time "
+            f"on each of {pipeline.num_devices} {default_devices()[0].platform} device(s); about "
+            f"{progress.size(cost.total)} per device, {progress.size(cost.state)} of it states"
+        )
+    return lines

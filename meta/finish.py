@@ -7,7 +7,7 @@ import numpy as np
 
 import learned_opt
 from learned_opt.base import MetaParams
-from meta import evaluation, plots, progress, results, summary, training
+from meta import evaluation, meta_gradient_plots, plots, progress, results, summary, training
 from meta.evaluation import Contestant
 from meta.experiment import Experiment
 from meta.population import Engine
@@ -25,7 +25,7 @@ def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) ->
     Args:
       made: the experiment.
       workdir: its folder.
-      state: after the last generation.
+      state: after the last meta-step.
 
     Returns:
       The summary as Markdown; it is also in ``summary.md``, beside ``summary.csv``,
@@ -126,7 +126,7 @@ def _contestants(
 
 def untrained_theta(made: Experiment) -> MetaParams:
     """Where training began."""
-    return made.trainer.theta(made.trainer.init(made.keys.training))
+    return made.trainer.initial_theta(made.keys.training)
 
 
 def _is_done(folder: Workdir, task: Task, optimizer: str) -> bool:
@@ -149,24 +149,35 @@ def _report(made: Experiment, folder: Workdir) -> str:
     text = summary.to_markdown(rows) + note
     folder.write(folder.path / "summary.md", text)
     summary.write_csv(rows, folder.path / "summary.csv")
-    history = _history(folder)
-    plots.meta_training_plot(history, folder.path / "meta_training.png")
     plots.interval_plot(rows, folder.path / "intervals.png")
     for task in made.tasks:
         plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
-        overview = folder.path / f"overview_{task.name}.png"
-        plots.overview_plot(history, table, task.name, overview)
+    _plot_meta_training(made, folder, table)
     return text
 
 
-def _history(folder: Workdir) -> dict[str, list]:
-    """What the meta-training plot shows, from the metrics table."""
+def _plot_meta_training(made: Experiment, folder: Workdir, table: results.Table) -> None:
     metrics = MetricsTable(folder.metrics)
     metrics.load(before=10**12)
-    columns = ("generation", "fitness_mean", "fitness_min", "fitness_max")
+    if made.outer["name"] == "meta_gradient":
+        path = folder.path / "meta_training.png"
+        names = [task.name for task in made.tasks]
+        meta_gradient_plots.meta_training_plot(metrics.rows, names, path)
+        return
+    history = _history(metrics)
+    plots.meta_training_plot(history, folder.path / "meta_training.png")
+    for task in made.tasks:
+        overview = folder.path / f"overview_{task.name}.png"
+        plots.overview_plot(history, table, task.name, overview)
+
+
+def _history(metrics: MetricsTable) -> dict[str, list]:
+    """What the plot of evolution shows, from the metrics table."""
+    columns = ("fitness_mean", "fitness_min", "fitness_max")
     history: dict[str, list] = {name: [row[name] for row in metrics.rows] for name in columns}
+    history["generation"] = [row["meta_step"] for row in metrics.rows]
     history["validation"] = [
-        (row["generation"], row["validation"])
+        (row["meta_step"], row["validation"])
         for row in metrics.rows
         if math.isfinite(row.get("validation", math.nan))
     ]

@@ -60,7 +60,7 @@ def open_logs(folder: Workdir, block: dict[str, Any], first_step: int) -> Iterat
     Args:
       folder: of the run.
       block: ``tensorboard`` (bool) and ``wandb_project`` (a name, or empty).
-      first_step: generations done before.
+      first_step: meta-steps done before.
     """
     with contextlib.ExitStack() as stack:
         logs: list[Log] = []

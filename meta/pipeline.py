@@ -50,8 +50,10 @@ def reset_indices(num_agents: int, reset_interval: int) -> np.ndarray:
 
 
 def reset_turns(meta_step: int, num_agents: int, reset_interval: int) -> np.ndarray:
-    """Whose turn it is: bool ``[N]``; nobody's at meta-step 0, when all are new, or without
-    an interval (0)."""
+    """Whose turn it is: bool ``[N]``.
+
+    Nobody's at meta-step 0, when all are new, and without an interval (0).
+    """
     if not reset_interval or meta_step == 0:
         return np.zeros(num_agents, bool)
     return meta_step % reset_interval == reset_indices(num_agents, reset_interval)

@@ -54,8 +54,10 @@ def minatar_agent() -> dict[str, Any]:
         "value_coefficient": 0.5,
         "entropy_coefficient": 0.01,
         "max_grad_norm": 0.5,  # of actor and critic apart; 0: no clipping
+        "network": "separate",  # or shared: one trunk with two heads
         "widths": (64, 64),
         "activation": "relu",
+        "reward_scale": 1.0,
         "normalize_observations": False,
         "normalize_rewards": False,
         "truncation": "terminate",  # as the paper; "bootstrap" is the correct treatment

@@ -1,5 +1,6 @@
 """Tasks: an environment, an agent and a horizon; what fitness is measured on."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from agents import ActorCriticAgent, AgentConfig, environments, make_agent
@@ -53,7 +54,6 @@ def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AgentConfi
     for key in values:
         if key not in known:
             raise ValueError(f"an agent has no field {key!r}{did_you_mean(key, known)}")
-    values["widths"] = tuple(values.get("widths", AgentConfig.widths))
     return AgentConfig(**values, total_timesteps=int(total_timesteps))
 
 
@@ -74,3 +74,19 @@ def make_task(name: str, block: dict[str, Any]) -> Task:
         raise ValueError(f"task {name!r}: {error}") from error
     agent = make_agent(config, env)
     return Task(name, config.algorithm, agent, float(block["normalizer"]))
+
+
+def with_lifetime(agent: ActorCriticAgent, num_envs: int, num_iterations: int) -> ActorCriticAgent:
+    """The same agent with another number of parallel environments and another horizon.
+
+    Args:
+      agent: the inner loop.
+      num_envs: B, or 0 for the agent's own.
+      num_iterations: of its life.
+    """
+    envs = num_envs or agent.config.num_envs
+    steps = envs * agent.config.num_steps
+    config = dataclasses.replace(
+        agent.config, num_envs=envs, total_timesteps=steps * num_iterations
+    )
+    return make_agent(config, agent.env)

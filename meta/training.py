@@ -1,4 +1,4 @@
-"""Meta-training from the first generation to the saved optimizer, resumable at any point."""
+"""Meta-training from the first meta-step to the saved optimizer, resumable at any point."""
 
 import contextlib
 import math
@@ -13,7 +13,6 @@ import learned_opt
 from learned_opt.base import MetaParams
 from meta import evaluation, evolution, experiment, progress
 from meta.checkpoints import Checkpoints
-from meta.evolution import MetaState
 from meta.experiment import Experiment
 from meta.logs import open_logs
 from meta.workdir import MetricsTable, Workdir
@@ -26,13 +25,13 @@ class TrainingState(NamedTuple):
       meta: the outer loop's state.
       best_theta: the theta with the best validation so far.
       best_score: its score; -inf before the first validation.
-      best_generation: int32, when it was reached.
+      best_step: int32, the meta-step when it was reached.
     """
 
-    meta: MetaState
+    meta: Any
     best_theta: MetaParams
     best_score: jax.Array
-    best_generation: jax.Array
+    best_step: jax.Array
 
 
 def run(config: dict[str, Any], workdir: str) -> TrainingState:
@@ -43,7 +42,7 @@ def run(config: dict[str, Any], workdir: str) -> TrainingState:
       workdir: the run's folder.
 
     Returns:
-      The state after the last generation.
+      The state after the last meta-step.
 
     Raises:
       ValueError, FileNotFoundError: bad input, before anything is compiled.
@@ -61,11 +60,11 @@ def train(made: Experiment, workdir: str) -> TrainingState:
     stop = progress.StopRequest()
     with stop.listening(), _open(folder) as checkpoints:
         state = _begin(made, checkpoints)
-        done = int(state.meta.generation)
+        done = made.trainer.steps_done(state.meta)
         metrics = MetricsTable(folder.metrics)
         metrics.load(before=done + 1)
         if resumed:
-            print(f"going on after generation {done}", flush=True)
+            print(f"going on after {made.trainer.unit} {done}", flush=True)
         state = _train(made, folder, checkpoints, metrics, state, stop)
         save_optimizer(made, folder, metrics, state)
     return state
@@ -96,23 +95,23 @@ def _train(
     state: TrainingState,
     stop: progress.StopRequest,
 ) -> TrainingState:
-    """Runs the generations that remain; checkpoints when stopped."""
+    """Runs the meta-steps that remain; checkpoints when stopped."""
     outer = made.outer
-    total, done = outer["num_generations"], int(state.meta.generation)
+    total, done = made.num_steps, made.trainer.steps_done(state.meta)
     first, saved = done, done
-    bar = progress.Progress("generations", total, stop, done)
+    bar = progress.Progress(f"{made.trainer.unit}s", total, stop, done)
     with bar, open_logs(folder, made.config["logging"], done) as logs:
         try:
             while done < total:
                 clock = progress.Clock()
-                state, row = _generation(made, state, bar)
-                done = int(state.meta.generation)
+                state, row = _step(made, state, bar)
+                done = made.trainer.steps_done(state.meta)
                 row["seconds"] = clock.seconds()
-                metrics.add({"generation": done, **row})
+                metrics.add({"meta_step": done, **row})
                 logs.write(done, row)
-                bar.step(fitness=row["fitness_mean"], best=float(state.best_score))
+                bar.step(**_headline(made, state, row))
                 if done == first + 2 and done < total:
-                    # The second generation: the first one's time is mostly compilation.
+                    # The second one: the first one's time is mostly compilation.
                     remaining = progress.duration(row["seconds"] * (total - done))
                     print(f"\nabout {remaining} to go", flush=True)
                 if done % outer["checkpoint_every"] == 0 or done == total:
@@ -123,24 +122,32 @@ def _train(
             if saved < done:
                 checkpoints.save(done, state)
                 save_optimizer(made, folder, metrics, state)
-            print(f"\nsaved after generation {done}; the same command goes on", flush=True)
+            print(f"\nsaved after {made.trainer.unit} {done}; the same command goes on", flush=True)
             raise
     return state
 
 
-def _generation(
+def _headline(made: Experiment, state: TrainingState, row: dict[str, float]) -> dict[str, float]:
+    """What the progress bar shows beside the count."""
+    shown = made.trainer.headline(row)
+    best = float(state.best_score)
+    return {**shown, "best": best} if math.isfinite(best) else shown
+
+
+def _step(
     made: Experiment, state: TrainingState, bar: progress.Progress
 ) -> tuple[TrainingState, dict[str, float]]:
-    """One generation, and the validation of its mean theta where one is due."""
+    """One meta-step, and the validation of its theta where one is due."""
     outer = made.outer
     meta, row = made.trainer.step(state.meta, on_progress=bar.share)
     state = state._replace(meta=meta)
-    done = int(meta.generation)
-    if done % outer["validate_every"] and done != outer["num_generations"]:
+    done = made.trainer.steps_done(meta)
+    every = outer["validate_every"]
+    if not every or (done % every and done != made.num_steps):
         return state, row
     theta = made.trainer.theta(meta)
     keys = evaluation.seed_keys(made.keys.validation, 0, outer["validation_seeds"])
-    # The bar stands at the end of the generation meanwhile; stopping is still possible.
+    # The bar stands at the end of the meta-step meanwhile; stopping is still possible.
     score, by_task = evolution.validate(
         theta, made.tasks, made.engines, keys, on_progress=lambda share: bar.share(1.0)
     )
@@ -148,27 +155,26 @@ def _generation(
     row.update({f"validation/{task}": value for task, value in by_task.items()})
     if math.isfinite(score) and score > float(state.best_score):
         state = state._replace(
-            best_theta=theta, best_score=jnp.float32(score), best_generation=meta.generation
+            best_theta=theta, best_score=jnp.float32(score), best_step=jnp.int32(done)
         )
     return state, row
 
 
 def chosen_theta(made: Experiment, state: TrainingState) -> tuple[MetaParams, int]:
-    """The best validated theta and its generation; the current one before any validation."""
+    """The best validated theta and its meta-step; the current one before any validation."""
     if math.isfinite(float(state.best_score)):
-        return state.best_theta, int(state.best_generation)
-    return made.trainer.theta(state.meta), int(state.meta.generation)
+        return state.best_theta, int(state.best_step)
+    return made.trainer.theta(state.meta), made.trainer.steps_done(state.meta)
 
 
 def save_optimizer(
     made: Experiment, folder: Workdir, metrics: MetricsTable, state: TrainingState
 ) -> None:
     """Writes ``optimizer.npz`` with what is needed to know where it came from."""
-    theta, generation = chosen_theta(made, state)
-    done = int(state.meta.generation)
-    runs = made.outer["population_size"] * made.outer["num_rollouts"]
+    theta, chosen = chosen_theta(made, state)
+    done = made.trainer.steps_done(state.meta)
     validations = [
-        [int(row["generation"]), row["validation"]] for row in metrics.rows if "validation" in row
+        [int(row["meta_step"]), row["validation"]] for row in metrics.rows if "validation" in row
     ]
     learned_opt.save(
         folder.optimizer,
@@ -178,10 +184,11 @@ def save_optimizer(
         metadata={
             "config": made.config,
             "training": {
-                "generations": done,
-                "theta_of_generation": generation,
+                "outer_loop": made.outer["name"],
+                "meta_steps": done,
+                "theta_of_meta_step": chosen,
                 "validation": validations,
-                "env_steps": done * runs * sum(task.env_steps for task in made.tasks),
+                "env_steps": done * made.trainer.env_steps_per_step,
                 "tasks": [task.name for task in made.tasks],
                 "toolkit": metadata.version("lopt-rl"),
                 "jax": jax.__version__,

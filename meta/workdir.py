@@ -79,7 +79,7 @@ class Workdir:
 
 
 class MetricsTable:
-    """The run's metrics as a CSV table, one row per generation, resumable.
+    """The run's metrics as a CSV table, one row per meta-step, resumable.
 
     Args:
       path: of the table.
@@ -90,16 +90,16 @@ class MetricsTable:
         self.rows: list[dict[str, float]] = []
 
     def load(self, before: int) -> None:
-        """Reads the rows of generations below ``before`` and forgets later ones."""
+        """Reads the rows of meta-steps below ``before`` and forgets later ones."""
         self.rows = []
         if self._path.exists():
             text = self._path.read_text()
-            # A row that a crash cut off has no line end, and belongs to a generation that
+            # A row that a crash cut off has no line end, and belongs to a meta-step that
             # is computed again.
             whole = text[: text.rfind("\n") + 1]
             for row in csv.DictReader(io.StringIO(whole)):
                 values = {k: _number(v) for k, v in row.items() if k and v not in (None, "")}
-                if values.get("generation", math.inf) < before:
+                if values.get("meta_step", math.inf) < before:
                     self.rows.append(values)
         self._write()
 

@@ -1,0 +1,27 @@
+"""OPEN meta-trained on Brax Ant by meta-gradients with pipeline training.
+
+Optimizer and inner loop as ``configs/ant_open.py``, outer loop as ``configs/ant_optim4rl.py``.
+OPEN begins at random weights here: at its theta of zeros all meta-gradients but the last bias's
+are zero.
+
+    python launchers/train.py --config=configs/ant_open_meta_gradient.py --workdir=runs/ant_open_mg
+"""
+
+from ml_collections import ConfigDict
+
+from configs import blocks
+
+
+def get_config(mode: str = "full") -> ConfigDict:
+    smoke = blocks.check_mode(mode)
+    task = blocks.task("ant", 5e7, blocks.brax_agent())
+    task.env_options = ConfigDict({"backend": "positional"})
+    outer = blocks.meta_gradient(num_meta_steps=600)
+    outer.num_agents = 8
+    outer.reset_interval = 512
+    outer.learning_rate = 1e-5
+    outer.remat = "iteration"
+    outer.checkpoint_every = 10
+    config = blocks.experiment({"ant": task}, outer=outer)
+    config.optimizer.options.initial_theta = "random"
+    return blocks.shrink(config) if smoke else config
