@@ -116,7 +116,7 @@ def parse_preset(content: bytes) -> Preset:
         if not isinstance(values.setdefault(field, {}), dict):
             raise ValueError(f"{field} must be an object, found {values[field]!r}")
     preset = Preset(
-        values.get("optimizer"), values["options"], values["task_options"], values["provenance"]
+        values.get("optimizer", ""), values["options"], values["task_options"], values["provenance"]
     )
     _check(preset)
     return preset

@@ -3,6 +3,7 @@
 Flags are defined and read by calls from a launcher, never at import.
 """
 
+import json
 import os
 import sys
 import traceback
@@ -60,6 +61,64 @@ def train(config: Any, workdir: str) -> None:
     state = training.train(made, workdir)
     print(finish.evaluate_and_report(made, workdir, state))
     print(f"everything is in {workdir}")
+
+
+def evaluate(
+    optimizers: Sequence[str],
+    tasks: Sequence[str],
+    workdir: str,
+    *,
+    total_timesteps: str,
+    normalise_by: str,
+    references: Sequence[str],
+    chunk: int,
+    agent_options: Sequence[str],
+    env_options: Sequence[str],
+    **values: Any,
+) -> None:
+    """Evaluates optimizers on tasks, as the flags of ``launchers/evaluate.py`` say."""
+    from meta import evaluation_report, evaluation_run
+
+    request = evaluation_run.Request(
+        tuple(optimizers),
+        tuple(tasks),
+        workdir,
+        total_timesteps=whole_number("total_timesteps", total_timesteps),
+        seeds_per_device=chunk,
+        agent_options=options("agent_option", agent_options),
+        env_options=options("env_option", env_options),
+        **values,
+    )
+    wishes = evaluation_report.Wishes(normalise_by, tuple(references))
+    print(evaluation_report.evaluate(request, wishes))
+    print(f"everything is in {workdir}")
+
+
+def whole_number(flag: str, text: str) -> int | None:
+    """A whole number above 0, ``2e5`` included; None for an empty text."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not (value >= 1 and value.is_integer()):
+        raise UsageError(f"--{flag} must be a whole number above 0, e.g. 2e5, got {text!r}")
+    return int(value)
+
+
+def options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+    """``['num_envs=16', 'activation=tanh']`` as a dict; values are JSON or else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--{flag} must be NAME=VALUE, got {text!r}")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:

@@ -51,7 +51,7 @@ _FIXED = {
     "l2lgd2": (PURPLE, "P"),
     "linear": (GREY, "X"),
     "adam": (BLACK, "o"),
-    "rmsprop": (BLACK, "s"),
+    "rmsprop": (GREY, "s"),
     "sgd": (BLACK, "^"),
     "lion": (BLACK, "D"),
 }

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meta import plot_style, results, statistics
-from meta.plot_style import BLACK, BLUE, FONT, LETTER, ORANGE, VERMILLION, WIDTH, Style
+from meta import plot_style, results, statistics, task_presets
+from meta.plot_style import BLACK, BLUE, FONT, GREY, LETTER, ORANGE, VERMILLION, WIDTH, Style
+from third_party.published import Published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,11 @@ def meta_training_plot(history: History, path: str | os.PathLike[str]) -> None:
 
 
 def return_curves_plot(
-    table: results.Table, task: str, path: str | os.PathLike[str], title: str | None = None
+    table: results.Table,
+    task: str,
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    references: Sequence[Published] = (),
 ) -> None:
     """Plots the IQM of the returns over seeds against environment steps, for each optimizer.
 
@@ -55,6 +60,7 @@ def return_curves_plot(
       task: the task to show.
       path: of the file to write.
       title: the task's name, if None.
+      references: published final returns on this task, drawn as dotted lines.
 
     Raises:
       ValueError: if the task has no results, or naming the optimizer, for failed runs and for
@@ -62,17 +68,22 @@ def return_curves_plot(
     """
     figure = plot_style.new_figure(AXES)
     name = textwrap.fill(title or task, 80)
-    legend = _draw_curves(figure.add_subplot(), table, task, name, WIDTH)
+    legend = _draw_curves(figure.add_subplot(), table, task, name, WIDTH, references)
     figure.set_figheight(AXES + legend)
     plot_style.save(figure, path)
 
 
-def interval_plot(summary: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def interval_plot(
+    summary: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    references: Sequence[Published] = (),
+) -> None:
     """Plots the IQM of the last returns with its interval, for each optimizer and task.
 
     Args:
       summary: rows of ``summary.summary``. Untrained controls have hollow markers.
       path: of the file to write.
+      references: published final returns, drawn as stars in rows of their own.
 
     Raises:
       ValueError: if there are no rows.
@@ -83,22 +94,27 @@ def interval_plot(summary: Sequence[Mapping[str, Any]], path: str | os.PathLike[
     optimizers = list(dict.fromkeys(row["optimizer"] for row in summary))
     lines = math.ceil(len(tasks) / 3)
     columns = math.ceil(len(tasks) / lines)  # four tasks are two by two
-    labels = [textwrap.fill(name, 24) for name in optimizers]
+    published = list(dict.fromkeys(map(reference_label, references)))
+    labels = [textwrap.fill(name, 24) for name in [*optimizers, *published]]
     letters = [max(map(len, label.splitlines())) for label in labels]
     title_width = int((WIDTH / LETTER - max(letters)) / columns) - 2
     titles = [_interval_title(summary, task, title_width) for task in tasks]
     title_lines = max(title.count("\n") + 1 for title in titles)
     row_height = 0.1 + 0.15 * max(label.count("\n") + 1 for label in labels)
-    panel_height = 0.5 + 0.17 * title_lines + row_height * len(optimizers)
+    panel_height = 0.5 + 0.17 * title_lines + row_height * len(labels)
     figure = plot_style.new_figure(0.3 + lines * panel_height)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     styles = plot_style.optimizer_styles(optimizers)
     for axis, task, title in zip(axes.flat, tasks, titles, strict=False):
         rows = {row["optimizer"]: row for row in summary if row["task"] == task}
+        for value in references:
+            if value.task == task_presets.short_name(task):
+                position = len(optimizers) + published.index(reference_label(value))
+                axis.plot(value.value, position, "*", color=GREY, ms=9)
         _draw_intervals(axis, rows, optimizers, styles)
         axis.set_title(title, fontsize=FONT)
-        axis.set_yticks(range(len(optimizers)), labels)
-        axis.set_ylim(len(optimizers) - 0.4, -0.6)  # the first optimizer on top
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set_ylim(len(labels) - 0.4, -0.6)  # the first optimizer on top
     for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)
     seeds = sorted({row["seeds"] for row in summary})
@@ -150,7 +166,19 @@ def _draw_meta_training(axis: "Axes", history: History, width: float) -> float:
     return plot_style.legend_below(axis, width)
 
 
-def _draw_curves(axis: "Axes", table: results.Table, task: str, title: str, width: float) -> float:
+def reference_label(value: Published) -> str:
+    """``OPEN, published, 10M steps``."""
+    return f"{value.optimizer}, published, {plot_style.engineering()(value.env_steps)} steps"
+
+
+def _draw_curves(
+    axis: "Axes",
+    table: results.Table,
+    task: str,
+    title: str,
+    width: float,
+    references: Sequence[Published] = (),
+) -> float:
     """Returns the legend's height in inches."""
     optimizers = table.optimizers(task)
     if not optimizers:
@@ -168,6 +196,9 @@ def _draw_curves(axis: "Axes", table: results.Table, task: str, title: str, widt
             styles[name],
             name if len(counts) == 1 else f"{name} ({seeds} seed{'s' * (seeds > 1)})",
         )
+    for number, value in enumerate(references):
+        gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
+        axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))
     plot_style.dress(axis, title, "environment steps", "episode return")
     axis.xaxis.set_major_formatter(plot_style.engineering())
     axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))

@@ -82,13 +82,14 @@ def interval(
 def curve_interval(
     returns: np.ndarray, repetitions: int = 2000, seed: int = 0
 ) -> Estimate[np.ndarray]:
-    """The IQM over seeds at every point of a learning curve, with its intervals.
+    """The IQM over seeds (and tasks) at every point of a learning curve, with its intervals.
 
     Each interval holds for its own point: the band as a whole covers a whole curve less
     often than 95 %.
 
     Args:
-      returns: [S, T], S >= 2.
+      returns: [S, T] or [S, tasks, T], S >= 2. Those of several tasks should be normalised,
+        for they are pooled.
       repetitions: bootstrap samples, >= 1.
       seed: of the bootstrap, in [0, 2**32).
 
@@ -98,9 +99,44 @@ def curve_interval(
     Raises:
       ValueError: for fewer than two seeds, other shapes, or returns that are NaN or infinite.
     """
-    if np.ndim(returns) != 2:
-        raise ValueError(f"returns must have the axes [seeds, points], got {np.shape(returns)}")
-    return _bootstrap(_checked(returns), iqm, repetitions, seed)
+    shape = np.shape(returns)
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"returns must have the axes [seeds, points] or [seeds, tasks, points], got {shape}"
+        )
+    if len(shape) == 2:
+        return _bootstrap(_checked(returns), iqm, repetitions, seed)
+    values = np.asarray(returns, dtype=np.float64)
+    _checked(values.reshape(shape[0], -1))
+    pooled = lambda sample: iqm(sample.reshape(-1, shape[2]))  # noqa: E731
+    return _bootstrap(values, pooled, repetitions, seed)
+
+
+def performance_profile(
+    scores: np.ndarray, thresholds: np.ndarray, repetitions: int = 2000, seed: int = 0
+) -> Estimate[np.ndarray]:
+    """The share of runs that score more than each threshold, with pointwise intervals.
+
+    Args:
+      scores: [S] or [S, tasks], S >= 2; normalised where there are several tasks.
+      thresholds: [K], rising.
+      repetitions: bootstrap samples, >= 1.
+      seed: of the bootstrap, in [0, 2**32).
+
+    Returns:
+      Arrays [K] with values in [0, 1].
+
+    Raises:
+      ValueError: for fewer than two seeds, other shapes, or scores that are NaN or infinite.
+    """
+    taus = np.asarray(thresholds, dtype=np.float64)
+
+    def profile(sample: np.ndarray) -> np.ndarray:
+        # rliable's score_distributions for all thresholds at once.
+        above = np.searchsorted(np.sort(sample, axis=None), taus, side="right")
+        return np.asarray(1.0 - above / sample.size)
+
+    return _bootstrap(_checked(scores), profile, repetitions, seed)
 
 
 def probability_of_improvement(

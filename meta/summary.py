@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from meta import results, statistics
@@ -65,11 +66,16 @@ def summary(
     return rows
 
 
-def to_markdown(rows: Summary) -> str:
-    """A summary as a Markdown table with a note on what the numbers are."""
+def to_markdown(rows: Summary, control: str = "control") -> str:
+    """A summary as a Markdown table with a note on what the numbers are.
+
+    Args:
+      rows: of ``summary``.
+      control: what the control is called in the heading.
+    """
     compared = any("improvement" in row for row in rows)
     header = ["task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)"]
-    header += ["P(better than control)"] if compared else []
+    header += [f"P(better than {control})"] if compared else []
     lines = [header, ["---", "---"] + ["---:"] * (len(header) - 2)]
     for row in rows:
         cells = [
@@ -77,11 +83,11 @@ def to_markdown(rows: Summary) -> str:
             row["optimizer"].replace("|", "\\|"),
             str(row["seeds"]),
             f"{row['env_steps']:,}",
-            _with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
+            with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
             _number(row["mean"]),
-            _with_interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
+            with_interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
         ]
-        cells += [_with_interval(*(row.get(name) for name in CONTROL_COLUMNS))] if compared else []
+        cells += [with_interval(*(row.get(name) for name in CONTROL_COLUMNS))] if compared else []
         lines.append(cells)
     note = (
         "IQM: interquartile mean of the last episode returns over seeds; in brackets the 95 % "
@@ -91,10 +97,19 @@ def to_markdown(rows: Summary) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
 
 
-def write_csv(rows: Summary, path: str | os.PathLike[str]) -> None:
-    """Writes a summary as CSV, whole or not at all; what is undefined is an empty cell."""
-    compared = any("improvement" in row for row in rows)
-    columns = SUMMARY_COLUMNS + (CONTROL_COLUMNS if compared else ())
+def write_csv(
+    rows: Summary, path: str | os.PathLike[str], columns: Sequence[str] | None = None
+) -> None:
+    """Writes a summary as CSV, whole or not at all; what is undefined is an empty cell.
+
+    Args:
+      rows: dicts with the same keys.
+      path: of the file to write.
+      columns: the keys; None: those of ``summary``.
+    """
+    if columns is None:
+        compared = any("improvement" in row for row in rows)
+        columns = SUMMARY_COLUMNS + (CONTROL_COLUMNS if compared else ())
     with (
         results.replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
@@ -143,7 +158,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _with_interval(point: float | None, low: float | None, high: float | None) -> str:
+def with_interval(point: float | None, low: float | None, high: float | None) -> str:
+    """``3.2 [2.8, 3.5]``, or what there is of it."""
     if point is None:
         return "–"
     if low is None or high is None:
