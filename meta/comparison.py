@@ -176,11 +176,25 @@ def rows(
             _, low, high = _interval(final, "mean", repetitions, seed)
             row = {**summed, "mean_low": low, "mean_high": high}
             if task in compared.tasks:
-                row |= _normalised_columns(final / compared.scale[task], repetitions, seed)
+                row |= _of_one_task(row, final, compared.scale[task], repetitions, seed)
             found.append({name: row.get(name) for name in COLUMNS})
     if len(compared.tasks) > 1:
         found += [_over_tasks(compared, name, repetitions, seed) for name in compared.optimizers]
     return found
+
+
+def _of_one_task(
+    row: dict[str, Any], final: np.ndarray, scale: float, repetitions: int, seed: int
+) -> dict[str, Any]:
+    """The normalised columns of a task: all but the optimality gap are the raw ones, scaled."""
+    columns: dict[str, Any] = {}
+    for name, raw in zip(NORMALISED, ("iqm", "mean", "mean"), strict=False):
+        for end in ("", "_low", "_high"):
+            value = row[raw + end]
+            columns[name + end] = None if value is None else value / scale
+    gap = _interval(final / scale, "optimality_gap", repetitions, seed)
+    names = ("optimality_gap", "optimality_gap_low", "optimality_gap_high")
+    return columns | dict(zip(names, gap, strict=True))
 
 
 def _over_tasks(compared: Comparison, name: str, repetitions: int, seed: int) -> dict[str, Any]:
