@@ -55,7 +55,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
         "returns_two.png", "overview_two.png",
     }  # fmt: skip
     trained = learned_opt.load(folder / "optimizer.npz")
-    assert trained.metadata["training"]["generations"] == 3
+    assert trained.metadata["training"]["meta_steps"] == 3
     assert trained.metadata["training"]["env_steps"] == 3 * 4 * 512
     rows = (folder / "results.csv").read_text().splitlines()
     assert rows[0] == "task,agent,optimizer,seed,env_steps,episode_return"
@@ -99,7 +99,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, mon
     monkeypatch.setattr(EvolutionTrainer, "step", interrupted)
     with pytest.raises(progress.Stopped, match="SIGTERM"):
         training.run(config(checkpoint_every=3), folder)
-    assert learned_opt.load(f"{folder}/optimizer.npz").metadata["training"]["generations"] == 1
+    assert learned_opt.load(f"{folder}/optimizer.npz").metadata["training"]["meta_steps"] == 1
     monkeypatch.setattr(EvolutionTrainer, "step", step)
     state = training.run(config(checkpoint_every=3), folder)
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
