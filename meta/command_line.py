@@ -128,7 +128,7 @@ def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> No
     print(measure.report(repeats, iterations, members, timesteps))
 
 
-def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) -> None:
+def run(app_run: Callable[..., None], main: Callable[[list[str]], None]) -> None:
     """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback."""
     from meta.progress import Stopped
 
@@ -145,7 +145,7 @@ def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) 
             _fail(error)
 
     try:
-        app_run(guarded)
+        app_run(guarded, flags_parser=_parse_flags)
     # Reading the config and its overrides raises whatever the config's own code raises.
     except Exception as error:
         if began:
@@ -153,11 +153,22 @@ def run(app_run: Callable[[Callable], None], main: Callable[[list[str]], None]) 
         _fail(error)
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    """As absl does, but with this module's errors in place of its own exit code."""
+    try:
+        return list(flags.FLAGS(argv))
+    except flags.Error as error:
+        raise UsageError(f"{error}; --help lists the flags") from error
+
+
 def _fail(error: Exception) -> None:
     """Ends the program with the error's message, and its traceback if ``--debug`` is given."""
     if "--debug" in sys.argv:
         traceback.print_exception(error)
         sys.exit(2)
-    text = str(error).strip("'\"").replace("\\n", "\n").replace("\\'", "'")
+    text = str(error)
+    if text[:1] in ("'", '"') and text[:1] == text[-1:]:  # a KeyError shows its message quoted
+        text = text[1:-1]
+    text = text.replace("\\n", "\n").replace("\\'", "'")
     print(f"error: {text} (--debug shows where)", file=sys.stderr)
     sys.exit(2)
