@@ -121,6 +121,16 @@ def options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def compare(config: Any, workdir: str) -> None:
+    """Trains the variants of a study, evaluates them, and prints the page on it."""
+    from meta import study, study_report
+
+    made = study.build(config.to_dict())
+    study.run(made, workdir)
+    print(study_report.write(made, workdir))
+    print(f"everything is in {workdir}")
+
+
 def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:
     """Measures speed and prints a table."""
     from meta import benchmark as measure

@@ -108,12 +108,15 @@ def build(config: dict[str, Any]) -> Experiment:
     )
 
 
+def check_outer_loop(name: str) -> None:
+    """Raises a ``ValueError`` for a name that is not in ``TRAINERS``."""
+    if name not in TRAINERS:
+        hint = did_you_mean(name, list(TRAINERS))
+        raise ValueError(f"unknown outer loop {name!r}{hint}; known: {', '.join(TRAINERS)}")
+
+
 def _check_schedule(outer: dict[str, Any]) -> None:
-    if outer["name"] not in TRAINERS:
-        hint = did_you_mean(outer["name"], list(TRAINERS))
-        raise ValueError(
-            f"unknown outer loop {outer['name']!r}{hint}; known: {', '.join(TRAINERS)}"
-        )
+    check_outer_loop(outer["name"])
     for name in (TRAINERS[outer["name"]][1], "checkpoint_every", "validation_seeds"):
         if outer[name] < 1:
             raise ValueError(f"outer.{name} must be at least 1, got {outer[name]}")

@@ -1,7 +1,8 @@
 """What follows meta-training: comparing the result with baselines, plots and tables."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from meta.population import Engine
 from meta.tasks import Task
 from meta.training import TrainingState
 from meta.workdir import MetricsTable, Workdir
+
+
+class Trained(NamedTuple):
+    """A result of meta-training: a name for the tables, where it comes from, and theta."""
+
+    name: str
+    made: Experiment
+    theta: MetaParams
 
 
 def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) -> str:
@@ -32,6 +41,19 @@ def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) ->
       ``results.csv`` and the plots.
     """
     folder = Workdir(workdir)
+    theta, _ = training.chosen_theta(made, state)
+    evaluate(made, folder, [Trained(made.optimizer_name, made, theta)])
+    return _report(made, folder)
+
+
+def evaluate(made: Experiment, folder: Workdir, trained: Sequence[Trained]) -> None:
+    """Fills ``results.csv`` with what is not in it yet.
+
+    Args:
+      made: whose tasks, held-out seeds, untrained optimizer and baselines count.
+      folder: of the results.
+      trained: what to evaluate beside those.
+    """
     stop = progress.StopRequest()
     with stop.listening():
         if made.config["evaluation"]["learning_rates"]:
@@ -42,8 +64,8 @@ def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) ->
                 for task in made.tasks
                 for name, options in made.config["tasks"][task.name]["baselines"].items()
             }
-        _evaluate(made, folder, state, baselines, stop)
-    return _report(made, folder)
+        jobs = [job for task in made.tasks for job in _contestants(made, trained, task, baselines)]
+        _evaluate(made, folder, jobs, stop)
 
 
 def _tuned_baselines(
@@ -80,13 +102,10 @@ def _tuned_baselines(
 def _evaluate(
     made: Experiment,
     folder: Workdir,
-    state: TrainingState,
-    baselines: dict[tuple[str, str], dict[str, Any]],
+    jobs: Sequence[tuple[Task, Contestant, Engine | None]],
     stop: progress.StopRequest,
 ) -> None:
-    """Fills ``results.csv`` with what is not in it yet."""
     block = made.config["evaluation"]
-    jobs = [job for task in made.tasks for job in _contestants(made, state, task, baselines)]
     with progress.Progress("evaluation", len(jobs), stop) as bar:
         for task, contestant, engine in jobs:
             if not _is_done(folder, task, contestant.name):
@@ -105,18 +124,22 @@ def _evaluate(
 
 def _contestants(
     made: Experiment,
-    state: TrainingState,
+    trained: Sequence[Trained],
     task: Task,
     baselines: dict[tuple[str, str], dict[str, Any]],
 ) -> list[tuple[Task, Contestant, Engine | None]]:
-    """The trained optimizer, its untrained control, and the task's baselines."""
-    engine = made.engines[made.tasks.index(task)]
-    name, optimizer = made.optimizer_name, made.optimizer
-    theta, _ = training.chosen_theta(made, state)
-    jobs: list[tuple[Task, Contestant, Engine | None]] = [
-        (task, Contestant(name, optimizer, theta), engine),
-        (task, Contestant(results.untrained(name), optimizer, untrained_theta(made)), engine),
-    ]
+    """The trained optimizers, the untrained control, and the task's baselines."""
+    number = made.tasks.index(task)
+    jobs: list[tuple[Task, Contestant, Engine | None]] = []
+    for name, source, theta in trained:
+        # Families with equal options are the same program: compiled once.
+        same = (source.optimizer_name, source.options) == (made.optimizer_name, made.options)
+        engine = (made if same else source).engines[number]
+        jobs.append((task, Contestant(name, source.optimizer, theta), engine))
+    control = Contestant(
+        results.untrained(made.optimizer_name), made.optimizer, untrained_theta(made)
+    )
+    jobs.append((task, control, made.engines[number]))
     for (where, baseline), options in baselines.items():
         if where == task.name:
             made_baseline = learned_opt.make(baseline, **options)
@@ -137,6 +160,16 @@ def _is_done(folder: Workdir, task: Task, optimizer: str) -> bool:
 
 def _report(made: Experiment, folder: Workdir) -> str:
     """Writes summary and plots from the tables in the folder."""
+    table, rows, text = write_summary(folder)
+    plots.interval_plot(rows, folder.path / "intervals.png")
+    for task in made.tasks:
+        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
+    _plot_meta_training(made, folder, table)
+    return text
+
+
+def write_summary(folder: Workdir) -> tuple[results.Table, summary.Summary, str]:
+    """Writes ``summary.md`` and ``summary.csv``; returns table, summary, and it as Markdown."""
     table = results.read(folder.results)
     finite = np.isfinite(table.episode_return)
     note = ""
@@ -149,11 +182,7 @@ def _report(made: Experiment, folder: Workdir) -> str:
     text = summary.to_markdown(rows) + note
     folder.write(folder.path / "summary.md", text)
     summary.write_csv(rows, folder.path / "summary.csv")
-    plots.interval_plot(rows, folder.path / "intervals.png")
-    for task in made.tasks:
-        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
-    _plot_meta_training(made, folder, table)
-    return text
+    return table, rows, text
 
 
 def _plot_meta_training(made: Experiment, folder: Workdir, table: results.Table) -> None:
