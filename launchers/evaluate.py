@@ -1,7 +1,7 @@
 """Compares optimizers on tasks, or adds what is missing to a comparison.
 
-python launchers/evaluate.py --optimizer=adam --optimizer=runs/demo/optimizer.npz \
-    --task=breakout --num_seeds=8 --total_timesteps=2e5 --workdir=runs/compared
+python launchers/evaluate.py --optimizer=adam --optimizer=optimizer.npz --task=breakout
+    --num_seeds=8 --total_timesteps=2e5 --workdir=runs/compared
 """
 
 from absl import app, flags

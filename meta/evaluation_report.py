@@ -124,10 +124,17 @@ def _plot(
     raw = [row for row in rows if row["task"] != comparison.ALL_TASKS]
     files = ["intervals.png"]
     steps = {row["task"]: row["env_steps"] for row in raw}
-    drawn = {task: _comparable(references, task, steps[task]) for task in table.tasks()}
-    plots.interval_plot(raw, folder / files[0], [p for mine in drawn.values() for p in mine])
-    for task, mine in drawn.items():
+    alike = {task: as_long(references, task, steps[task]) for task in table.tasks()}
+    beside = [
+        value
+        for task, mine in alike.items()
+        for value in mine or references
+        if value.task == task_presets.short_name(task)
+    ]
+    plots.interval_plot(raw, folder / files[0], beside)
+    for task, mine in alike.items():
         files.append(f"returns_{slug(task)}.png")
+        # Returns of runs many times as long would press one's own curves flat.
         plots.return_curves_plot(table, task, folder / files[-1], references=mine)
     if not compared.tasks:
         return files
@@ -154,11 +161,14 @@ def _published(wishes: Wishes, table: results.Table) -> list[Published]:
     ]
 
 
-def _comparable(references: Sequence[Published], task: str, env_steps: int) -> list[Published]:
-    """Those on a task, of runs as long as these ones where there are such."""
-    mine = [value for value in references if value.task == task_presets.short_name(task)]
-    alike = [value for value in mine if abs(value.env_steps / env_steps - 1.0) < 0.05]
-    return alike or mine
+def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[Published]:
+    """The published values on a task that are of runs as long as these, within 5 %."""
+    return [
+        value
+        for value in references
+        if value.task == task_presets.short_name(task)
+        and abs(value.env_steps / env_steps - 1.0) < 0.05
+    ]
 
 
 def _preset_notes(entries: Sequence[Entry], table: results.Table) -> list[str]:

@@ -53,7 +53,7 @@ _FIXED = {
     "adam": (BLACK, "o"),
     "rmsprop": (GREY, "s"),
     "sgd": (BLACK, "^"),
-    "lion": (BLACK, "D"),
+    "lion": (PURPLE, "D"),
 }
 
 

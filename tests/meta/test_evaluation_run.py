@@ -255,6 +255,25 @@ def test_a_failed_run_is_noted_and_counts_as_the_worst(finished, theta_file, tmp
     assert np.isnan(results.read(folder / "results.csv").episode_return).sum() == 2
 
 
+def test_published_values_of_runs_as_long_are_found():
+    published = evaluation_report.REFERENCES["open"]
+    short = evaluation_report.as_long(published, "gymnax/Breakout-MinAtar", 196_608)
+    assert [value.optimizer for value in short] == ["OPEN", "No Features"]
+    assert [v.value for v in evaluation_report.as_long(published, "ant", 50_000_000)] == [
+        6517.31,
+        6600.0,
+    ]
+    assert evaluation_report.as_long(published, "breakout", 32_768) == []
+
+
+def test_references_are_listed_and_wishes_draw_anew(finished, theta_file, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    asked = Wishes(normalise_by="mine", references=("open",))
+    text = evaluate(folder, "adam", theta_file, num_seeds=5, wishes=asked)
+    assert "P(better than mine)" in text and "Published" not in text  # none on Catch
+
+
 def test_a_preset_file_is_an_optimizer(finished, tmp_path):
     path = tmp_path / "tuned.json"
     presets.write_preset(path, "adam", {"learning_rate": 1.0}, task_options={"catch": {"b1": 0.5}})
