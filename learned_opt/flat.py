@@ -7,11 +7,15 @@ that elementwise work vectorises over D and the count of operations does not gro
 the count of tensors.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Keeps second_moment_scale finite where a row is zero over a tensor.
+MOMENT_EPSILON = 1e-5
 
 
 class Layout(NamedTuple):
@@ -78,7 +82,7 @@ def unflatten(vector: jax.Array, layout: Layout) -> Any:
     return jax.tree.unflatten(layout.treedef, leaves)
 
 
-def spread(values: list[float] | jax.Array, layout: Layout) -> jax.Array:
+def spread(values: Sequence[float] | jax.Array, layout: Layout) -> jax.Array:
     """Gives every parameter the value of its tensor: ``[..., T]`` to ``[..., D]``."""
     values = jnp.asarray(values, jnp.float32)
     leading = values.shape[:-1]
@@ -89,7 +93,9 @@ def spread(values: list[float] | jax.Array, layout: Layout) -> jax.Array:
     return jnp.concatenate(columns, axis=-1)
 
 
-def second_moment_scale(rows: jax.Array, layout: Layout, epsilon: float = 1e-5) -> jax.Array:
+def second_moment_scale(
+    rows: jax.Array, layout: Layout, epsilon: float = MOMENT_EPSILON
+) -> jax.Array:
     """The factors that bring each row to a second moment of 1 over each tensor.
 
     Args:

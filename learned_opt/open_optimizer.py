@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import base, coordinate_network, flat, random_normal
+from learned_opt import base, coordinate_network, flat, fused_update, masked_noise
+from learned_opt.fused_update import Operands, Plan
 
 # Coefficients of the six momenta that are inputs (appendix B.2).
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -48,6 +49,8 @@ class OpenConfig:
       initial_theta: ``zeros`` (as the paper trains by ES) or ``random`` (Flax's default
         initialisers; at zero all gradients with respect to theta but the last bias's are
         zero, so meta-gradients need this).
+      kernel: ``auto`` (one fused kernel on CPUs, where it can be used; XLA's kernels
+        elsewhere and for derivatives), ``xla`` or ``fused`` (an error where it cannot).
     """
 
     hidden_size: int = 8
@@ -60,6 +63,7 @@ class OpenConfig:
     noise_multiplier: float = 0.001
     zero_mean: bool = True
     initial_theta: str = "zeros"
+    kernel: str = "auto"
 
     def __post_init__(self):
         unknown = [name for name in self.features if name not in FEATURES]
@@ -69,6 +73,8 @@ class OpenConfig:
             raise ValueError(
                 f"initial_theta must be 'zeros' or 'random', got {self.initial_theta!r}"
             )
+        if self.kernel not in fused_update.KERNELS:
+            raise ValueError(f"kernel must be one of {fused_update.KERNELS}, got {self.kernel!r}")
         if min(self.hidden_size, self.width) < 1:
             raise ValueError("hidden_size and width must be at least 1")
 
@@ -115,9 +121,11 @@ def make_open(config: OpenConfig, name: str = "open") -> base.LearnedOptimizer:
         return theta if config.initial_theta == "random" else jax.tree.map(jnp.zeros_like, theta)
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
+        # Packed here and not in the update, which runs in loops.
+        packed = _packed(config, theta) if fused_update.wanted(config.kernel) else None
         return optax.GradientTransformationExtraArgs(
             functools.partial(_initial_state, config),
-            functools.partial(_update, config, name, theta),
+            functools.partial(_update, config, name, theta, packed),
         )
 
     return base.LearnedOptimizer(init, transform)
@@ -135,6 +143,7 @@ def _update(
     config: OpenConfig,
     name: str,
     theta: base.MetaParams,
+    packed: jax.Array | None,
     grads: base.Params,
     state: OpenState,
     params: base.Params = None,
@@ -145,65 +154,157 @@ def _update(
     needed = [item for item in config.context if item != "key" or context.get("noise") is None]
     base.require_context(name, tuple(needed), context)
     layout = flat.layout_of(params)
-    gradient = flat.flatten(grads, layout)
+    plan = Plan(
+        layout,
+        tuple(float(p) for p in jax.tree.leaves(base.layer_proportions(params))),
+        masked_noise.noisy_tensors(config.noise_on, params)
+        if config.stochastic
+        else (False,) * layout.num_tensors,
+    )
+    none = jnp.zeros((0,), jnp.float32)
+    shared = [jnp.asarray(context[n], jnp.float32).reshape(1) for n in _shared(config)]
+    operands = Operands(
+        gradient=flat.flatten(grads, layout),
+        parameter=flat.flatten(params, layout),
+        momenta=state.momenta,
+        hidden=state.hidden,
+        dormancy=flat.flatten(context["dormancy"], layout)
+        if "dormancy" in config.features
+        else none,
+        shared=jnp.concatenate([none, *shared]),
+        noise=masked_noise.operand(plan, context) if config.stochastic else none,
+    )
+    if packed is None:
+        update, new_state = _definition(config, plan, theta, operands)
+    else:
+        update, new_state = _fused(config, plan, theta, packed, operands)
+    return flat.unflatten(update, layout), new_state
+
+
+def _definition(
+    config: OpenConfig, plan: Plan, theta: base.MetaParams, operands: Operands
+) -> tuple[jax.Array, OpenState]:
+    """What an update is, in JAX: (updates ``[D]``, new state)."""
     decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
-    momenta = decays * state.momenta + (1 - decays) * gradient
-    inputs, shared, order = _inputs(config, layout, gradient, momenta, params, context)
-    theta = _reorder_inputs(theta, order)
-    hidden, outputs = coordinate_network.evaluate(theta, state.hidden, inputs, shared)
+    momenta = decays * operands.momenta + (1 - decays) * operands.gradient
+    inputs = _inputs(config, plan, operands._replace(momenta=momenta))
+    theta = _reorder_inputs(theta, _input_order(config))
+    hidden, outputs = coordinate_network.evaluate(theta, operands.hidden, inputs, operands.shared)
     step = config.direction_multiplier * outputs[0]
     step = step * jnp.exp(config.magnitude_multiplier * outputs[1])
     if config.stochastic:
-        step = step + config.noise_multiplier * outputs[2] * _noise(config, layout, params, context)
+        step = step + config.noise_multiplier * outputs[2] * masked_noise.draws(
+            plan, operands.noise
+        )
     if config.zero_mean:
         step = step - jnp.mean(step)
     # The paper subtracts the step from the parameters; optax adds updates.
-    return flat.unflatten(-step, layout), OpenState(momenta, hidden)
+    return -step, OpenState(momenta, hidden)
 
 
-def _inputs(
-    config: OpenConfig,
-    layout: flat.Layout,
-    gradient: jax.Array,
-    momenta: jax.Array,
-    params: base.Params,
-    context: dict[str, Any],
-) -> tuple[jax.Array, jax.Array, list[str]]:
-    """Builds the network's inputs (appendix B.2).
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _fused(
+    config: OpenConfig, plan: Plan, theta: base.MetaParams, packed: jax.Array, operands: Operands
+) -> tuple[jax.Array, OpenState]:
+    """``_definition``, by the fused kernel where a program runs on a CPU."""
 
-    Returns:
-      ``[R, D]`` inputs that differ between parameters, ``[F - R]`` inputs that do not,
-      and the names of the F channels in the order in which these two hold them.
-    """
+    def on_cpu(theta: base.MetaParams, packed: jax.Array, operands: Operands) -> Any:
+        del theta
+        noise = "threefry" if operands.noise.dtype == jnp.uint32 else "given"
+        spec = _spec(config, noise if config.stochastic else "none")
+        update, momenta, hidden = fused_update.call(spec, plan, packed, operands)
+        return update, OpenState(momenta, hidden)
+
+    def elsewhere(theta: base.MetaParams, packed: jax.Array, operands: Operands) -> Any:
+        del packed
+        return _definition(config, plan, theta, operands)
+
+    return jax.lax.platform_dependent(theta, packed, operands, cpu=on_cpu, default=elsewhere)
+
+
+@_fused.defjvp
+def _fused_jvp(config: OpenConfig, plan: Plan, primals: Any, tangents: Any) -> Any:
+    """Derivatives are those of the definition; ``packed`` depends on theta, so it has none."""
+    return jax.jvp(
+        functools.partial(_definition, config, plan),
+        (primals[0], primals[2]),
+        (tangents[0], tangents[2]),
+    )
+
+
+def _spec(config: OpenConfig, noise: str) -> Any:
+    from learned_opt.fused_kernel import Spec
+
     used = set(config.features)
-    rows: list[jax.Array] = []
-    names: list[str] = []
-    if "parameter" in used:
-        rows.append(flat.flatten(params, layout)[None])
-        names.append("parameter")
-    signals = [momenta] if "momentum" in used else []
-    signals += [gradient[None]] if "gradient" in used else []
+    return Spec(
+        hidden=config.hidden_size,
+        width=config.width,
+        outputs=config.num_outputs,
+        decays=MOMENTUM_DECAYS,
+        **{
+            f"use_{name}": name in used
+            for name in ("parameter", "momentum", "gradient", "dormancy")
+        },
+        use_layer="layer_proportion" in used,
+        shared=len(_shared(config)),
+        noise=noise,
+        multipliers=(
+            config.direction_multiplier,
+            config.magnitude_multiplier,
+            config.noise_multiplier,
+        ),
+        zero_mean=config.zero_mean,
+        log_epsilon=LOG_EPSILON,
+        moment_epsilon=flat.MOMENT_EPSILON,
+    )
+
+
+def _packed(config: OpenConfig, theta: base.MetaParams) -> jax.Array:
+    theta = _reorder_inputs(theta, _input_order(config))
+    return jax.lax.stop_gradient(fused_update.pack(_spec(config, "none"), theta))
+
+
+def _shared(config: OpenConfig) -> list[str]:
+    """The inputs that are the same for all parameters."""
+    return [n for n in ("training_proportion", "batch_proportion") if n in config.features]
+
+
+def _signals(config: OpenConfig) -> list[str]:
+    names = ["momentum"] * (len(MOMENTUM_DECAYS) * ("momentum" in config.features))
+    return names + ["gradient"] * ("gradient" in config.features)
+
+
+def _input_order(config: OpenConfig) -> list[str]:
+    """Names of the F channels in the order in which both implementations hold them."""
+    used, kinds = set(config.features), _signals(config)
+    return [
+        *(["parameter"] if "parameter" in used else []),
+        *(f"sign {kind}" for kind in kinds),
+        *(f"log {kind}" for kind in kinds),
+        *(name for name in ("dormancy", "layer_proportion") if name in used),
+        *_shared(config),
+    ]
+
+
+def _inputs(config: OpenConfig, plan: Plan, operands: Operands) -> jax.Array:
+    """The network's inputs (appendix B.2) that differ between parameters: ``[R, D]``."""
+    used = set(config.features)
+    rows = [operands.parameter[None]] if "parameter" in used else []
+    signals = [operands.momenta] if "momentum" in used else []
+    signals += [operands.gradient[None]] if "gradient" in used else []
     if signals:
         signal = jnp.concatenate(signals)
         rows += [jnp.sign(signal), jnp.log(jnp.abs(signal) + LOG_EPSILON)]
-        kinds = ["momentum"] * (len(MOMENTUM_DECAYS) * ("momentum" in used))
-        kinds += ["gradient"] * ("gradient" in used)
-        names += [f"sign {kind}" for kind in kinds] + [f"log {kind}" for kind in kinds]
-    normalised: list[jax.Array] = []
+    parts = [jnp.zeros((0, plan.layout.num_parameters))]
     if rows:
         raw = jnp.concatenate(rows)
-        normalised = [raw * flat.spread(flat.second_moment_scale(raw, layout), layout)]
-    if "layer_proportion" in used:
-        proportions = jax.tree.leaves(base.layer_proportions(params))
-        normalised.append(flat.spread(proportions, layout)[None])
-        names.append("layer_proportion")
+        scales = flat.second_moment_scale(raw, plan.layout)
+        parts.append(raw * flat.spread(scales, plan.layout))
     if "dormancy" in used:
-        normalised.append(flat.flatten(context["dormancy"], layout)[None])
-        names.append("dormancy")
-    shared_names = [n for n in ("training_proportion", "batch_proportion") if n in used]
-    shared = [jnp.asarray(context[n], jnp.float32).reshape(1) for n in shared_names]
-    inputs = jnp.concatenate(normalised) if normalised else jnp.zeros((0, layout.num_parameters))
-    return inputs, jnp.concatenate([jnp.zeros((0,)), *shared]), names + shared_names
+        parts.append(operands.dormancy[None])
+    if "layer_proportion" in used:
+        parts.append(flat.spread(plan.proportions, plan.layout)[None])
+    return jnp.concatenate(parts)
 
 
 def _channel_order(features: tuple[str, ...]) -> list[str]:
@@ -232,32 +333,3 @@ def _reorder_inputs(theta: base.MetaParams, order: list[str]) -> base.MetaParams
     for gate in ("ir", "iz", "in"):
         gru[gate] = {**gru[gate], "kernel": gru[gate]["kernel"][index]}
     return {**theta, "gru": gru}
-
-
-def _noise(
-    config: OpenConfig, layout: flat.Layout, params: base.Params, context: dict[str, Any]
-) -> jax.Array:
-    """N(0, 1) draws ``[D]`` for the networks in ``noise_on``, 0 for the others."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(params)
-    networks = [base.key_names(path)[:1] for path, _ in paths]
-    noisy = [bool(network) and network[0] in config.noise_on for network in networks]
-    if not any(noisy):
-        found = sorted({network[0] for network in networks if network})
-        raise ValueError(
-            f"noise goes to the networks {config.noise_on}, but params has the top-level "
-            f"entries {found}: put the actor's parameters under params[{config.noise_on[0]!r}], "
-            "or name the right ones with noise_on=(...)"
-        )
-    sizes = [part.stop - part.start for part in layout.slices()]
-    total = sum(size for size, on in zip(sizes, noisy, strict=True) if on)
-    if context.get("noise") is not None:
-        given = flat.flatten(context["noise"], layout)
-        parts = zip(layout.slices(), noisy, strict=True)
-        draws = jnp.concatenate([given[part] for part, on in parts if on])
-    else:
-        draws = random_normal.standard_normal(context["key"], total)
-    pieces, used = [], 0
-    for size, on in zip(sizes, noisy, strict=True):
-        pieces.append(draws[used : used + size] if on else jnp.zeros((size,)))
-        used += size if on else 0
-    return jnp.concatenate(pieces)

@@ -12,7 +12,7 @@ from jax.extend import random as extended_random
 
 # Giles, "Approximating the erfinv function" (2010), single precision: coefficients of two
 # polynomials in w = -log(1 - x^2), for the centre (w < 5) and for the tails.
-_CENTRE = (
+CENTRE = (
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,
@@ -23,7 +23,7 @@ _CENTRE = (
     2.46640727e-01,
     1.50140941e00,
 )
-_TAIL = (
+TAIL = (
     -2.00214257e-04,
     1.00950558e-04,
     1.34934322e-03,
@@ -47,8 +47,8 @@ def inverse_normal_cdf_from_symmetric(x: jax.Array) -> jax.Array:
     """sqrt(2) erfinv(x): maps uniform draws on (-1, 1) to N(0, 1)."""
     w = -jnp.log((1.0 - x) * (1.0 + x))  # x is in the open interval, so the log is finite
     # The tail's root is only used where w >= 5; the maximum keeps its argument positive.
-    tail = _polynomial(_TAIL, jnp.sqrt(jnp.maximum(w, 1.0)) - 3.0)
-    return jnp.float32(2**0.5) * x * jnp.where(w < 5.0, _polynomial(_CENTRE, w - 2.5), tail)
+    tail = _polynomial(TAIL, jnp.sqrt(jnp.maximum(w, 1.0)) - 3.0)
+    return jnp.float32(2**0.5) * x * jnp.where(w < 5.0, _polynomial(CENTRE, w - 2.5), tail)
 
 
 def standard_normal(key: jax.Array, size: int) -> jax.Array:

@@ -1,0 +1,56 @@
+"""Noise for the updates of some of the networks: OPEN's exploration is the actor's alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt import base, flat, random_normal
+from learned_opt.fused_update import Plan
+
+
+def noisy_tensors(noise_on: tuple[str, ...], params: base.Params) -> tuple[bool, ...]:
+    """For each tensor, whether it is of a network in ``noise_on``.
+
+    Raises:
+      ValueError: none is.
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(params)
+    networks = [base.key_names(path)[:1] for path, _ in paths]
+    noisy = tuple(bool(network) and network[0] in noise_on for network in networks)
+    if not any(noisy):
+        found = sorted({network[0] for network in networks if network})
+        raise ValueError(
+            f"noise goes to the networks {noise_on}, but params has the top-level "
+            f"entries {found}: put the actor's parameters under params[{noise_on[0]!r}], "
+            "or name the right ones with noise_on=(...)"
+        )
+    return noisy
+
+
+def operand(plan: Plan, context: dict[str, Any]) -> jax.Array:
+    """The draws ``[D]``, or the words of the key to draw them with."""
+    if context.get("noise") is not None:
+        return flat.flatten(context["noise"], plan.layout)
+    key = context["key"]
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return jax.random.key_data(key)
+    return _laid_out(plan, random_normal.standard_normal(key, plan.num_draws()))
+
+
+def draws(plan: Plan, noise: jax.Array) -> jax.Array:
+    """N(0, 1) draws ``[D]`` for the networks in ``noise_on``, 0 for the others."""
+    if noise.dtype == jnp.uint32:
+        key = jax.random.wrap_key_data(noise, impl="threefry2x32")
+        return _laid_out(plan, random_normal.standard_normal(key, plan.num_draws()))
+    parts = zip(plan.layout.slices(), plan.noisy, strict=True)
+    return _laid_out(plan, jnp.concatenate([noise[part] for part, on in parts if on]))
+
+
+def _laid_out(plan: Plan, values: jax.Array) -> jax.Array:
+    """Draws for the noisy tensors, one after the other, to ``[D]``."""
+    pieces, used = [], 0
+    for size, on in zip(plan.sizes(), plan.noisy, strict=True):
+        pieces.append(values[used : used + size] if on else jnp.zeros((size,)))
+        used += size if on else 0
+    return jnp.concatenate(pieces)
