@@ -1,12 +1,17 @@
-"""Measures the inner loop with Adam and with OPEN, and one generation of ES, on Breakout.
+"""Measures speed: inner loops and a generation of ES on Breakout, or meta-gradient training.
 
 python launchers/benchmark.py
+python launchers/benchmark.py --what=meta_gradient --case=catch
 """
 
 from absl import app, flags
 
 from meta import command_line
 
+WHAT = flags.DEFINE_enum("what", "evolution", ["evolution", "meta_gradient"], "What to measure.")
+CASE = flags.DEFINE_enum(
+    "case", "catch", ["catch", "big_dense_long"], "Of meta-gradients: 64 or 512 agents."
+)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Repeats, of which the median is shown.", 1)
 ITERATIONS = flags.DEFINE_integer("iterations", 10, "Iterations of an inner loop per repeat.", 1)
 MEMBERS = flags.DEFINE_integer("members", 8, "Members of the generation.", 1)
@@ -17,6 +22,9 @@ command_line.define_flags()
 def main(argv: list[str]) -> None:
     command_line.refuse_arguments(argv)
     command_line.start()
+    if WHAT.value == "meta_gradient":
+        command_line.benchmark_meta_gradient(CASE.value, REPEATS.value)
+        return
     command_line.benchmark(REPEATS.value, ITERATIONS.value, MEMBERS.value, TIMESTEPS.value)
 
 

@@ -131,6 +131,13 @@ def compare(config: Any, workdir: str) -> None:
     print(f"everything is in {workdir}")
 
 
+def benchmark_meta_gradient(case: str, repeats: int) -> None:
+    """Measures meta-gradient training and prints tables of speed and memory."""
+    from meta import benchmark_meta_gradient as measure
+
+    print(measure.report(case, repeats))
+
+
 def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:
     """Measures speed and prints a table."""
     from meta import benchmark as measure

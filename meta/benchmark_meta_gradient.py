@@ -1,0 +1,102 @@
+"""Speed and memory of meta-gradient training: meta-steps as the Optim4RL paper takes them."""
+
+import resource
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import learned_opt
+from agents import AgentConfig, environments, make_agent
+from meta import benchmark
+from meta.inner_loop import InnerLoop
+from meta.pipeline import Pipeline
+
+
+class Case(NamedTuple):
+    """A task for N agents with an environment each, and the network and rate of the paper."""
+
+    env: str
+    num_agents: int
+    convolutions: tuple[tuple[int, int], ...]
+    widths: tuple[int, ...]
+    learning_rate: float
+
+
+CASES = {
+    "catch": Case("catch", 64, (), (256,), 1e-3),
+    "big_dense_long": Case("gridworld/big_dense_long", 512, ((16, 2),), (32,), 3e-3),
+}
+
+
+def make_pipeline(case: Case, inner_updates: int = 4, remat: str = "update") -> Pipeline:
+    """The agents of a case: A2C, rollouts of 20 steps, Optim4RL."""
+    config = AgentConfig(
+        algorithm="a2c",
+        total_timesteps=20 * 4 * 64,
+        num_envs=1,
+        num_steps=20,
+        num_epochs=1,
+        num_minibatches=1,
+        discount=0.995,
+        normalize_advantages=False,
+        max_grad_norm=0.0,
+        network="shared",
+        convolutions=case.convolutions,
+        widths=case.widths,
+    )
+    optimizer = learned_opt.make("optim4rl", learning_rate=case.learning_rate, gradient_clip=None)
+    agent = make_agent(config, environments.make(case.env))
+    loop = InnerLoop(agent, optimizer, inner_updates, remat, False, 0.0)
+    return Pipeline(loop, case.num_agents, 64)
+
+
+def report(name: str, repeats: int) -> str:
+    """Measures one of ``CASES``; a Markdown table of speed, and one of memory."""
+    case = CASES[name]
+    pipeline = make_pipeline(case)
+    theta = learned_opt.make("optim4rl").init(jax.random.key(0))
+    held = [pipeline.start(jax.random.key(1))]
+    number = [0]
+
+    def run() -> object:
+        held[0], gradients, _ = pipeline.advance(theta, held[0], number[0], jax.random.key(2))
+        number[0] += 1
+        return gradients
+
+    run()  # two compilations: of the meta-step, and of a reset at the second one
+    steps = pipeline.env_steps_per_meta_step
+    timing = benchmark.interleaved([(f"meta-step, {name}", steps, run)], repeats)[0]
+    lines = [
+        "| work | agents | at a time | median s | env steps/s | peak of the process |",
+        "| --- | --- | --- | --- | --- | --- |",
+        f"| {timing.name} | {case.num_agents} | {pipeline.chunk} x {pipeline.num_devices} | "
+        f"{timing.seconds:.2f} | {timing.env_steps_per_second:,.0f} | {_peak_mib():,.0f} MiB |",
+        "",
+        "| inner updates K | remat | temporary MiB | states MiB |",
+        "| --- | --- | --- | --- |",
+    ]
+    small = case._replace(num_agents=2 * pipeline.num_devices)
+    for remat in ("none", "update", "iteration"):
+        for inner_updates in (4, 16, 64):
+            made = make_pipeline(small, inner_updates, remat)
+            memory = made.lower().compile().memory_analysis()
+            lines.append(
+                f"| {inner_updates} | {remat} | {_mib(memory.temp_size_in_bytes):,.1f} | "
+                f"{_mib(memory.argument_size_in_bytes):,.1f} |"
+            )
+    device = jax.devices()[0]
+    lines.append(
+        f"\njax {jax.__version__}, {len(jax.devices())} x {device.device_kind}; medians of "
+        f"{repeats} repeats. Memory by XLA's analysis, of {small.num_agents} agents' program on a "
+        "device."
+    )
+    return "\n".join(lines)
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
+def _mib(num_bytes: float) -> float:
+    return float(np.asarray(num_bytes)) / 2**20
