@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from meta import experiment, tasks
+from meta import experiment, study, tasks
 
 FOLDER = Path(__file__).parent.parent / "configs"
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "blocks"))
+PARTS = ("__init__", "blocks", "optim4rl_blocks")
+STUDIES = ("compare_es_meta_gradient", "sensitivity_optim4rl")
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in (*PARTS, *STUDIES))
+BRAX = [name for name in NAMES if name.startswith(("ant", "humanoid"))]
 
 
 def load(name, *mode):
@@ -21,11 +24,13 @@ def load(name, *mode):
 def test_the_promised_experiments_exist():
     assert set(NAMES) >= {
         "ant_open", "asterix_open", "breakout_open", "freeway_open", "spaceinvaders_open",
-        "breakout_short_open", "multi_open", "humanoid_open", "demo",
+        "breakout_short_open", "multi_open", "humanoid_open", "demo", "ant_optim4rl",
+        "humanoid_optim4rl", "catch_optim4rl", "gridworld_bdl_optim4rl", "gridworld_sdl_optim4rl",
+        "gridworld_general_optim4rl", "breakout_optim4rl_es", "ant_open_meta_gradient",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("ant_open", "humanoid_open")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in BRAX])
 @pytest.mark.parametrize("mode", ["full", "smoke"])
 def test_configs_build(name, mode):
     made = experiment.build(load(name, mode).to_dict())
@@ -33,11 +38,18 @@ def test_configs_build(name, mode):
     assert "environment steps" in experiment.describe_cost(made)
 
 
-@pytest.mark.parametrize("name", ["ant_open", "humanoid_open"])
+@pytest.mark.parametrize("name", BRAX)
 def test_brax_agents_have_settings_that_fit(name):
     for mode in ("full", "smoke"):
         for block in load(name, mode).to_dict()["tasks"].values():
             assert tasks.make_agent_config(block["agent"], block["total_timesteps"])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("mode", ["full", "smoke"])
+def test_studies_build(name, mode):
+    made = study.build(load(name, mode).to_dict())
+    assert len(made.variants) >= 2 and "environment steps" in study.describe(made)
 
 
 def test_paper_values():
