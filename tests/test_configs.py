@@ -8,7 +8,7 @@ import pytest
 from meta import experiment, study, tasks
 
 FOLDER = Path(__file__).parent.parent / "configs"
-PARTS = ("__init__", "blocks", "optim4rl_blocks")
+PARTS = ("__init__", "blocks", "optim4rl_blocks", "saved")  # saved: reads a workdir's
 STUDIES = ("compare_es_meta_gradient", "sensitivity_optim4rl")
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in (*PARTS, *STUDIES))
 BRAX = [name for name in NAMES if name.startswith(("ant", "humanoid"))]

@@ -1,0 +1,342 @@
+"""A report's sections on numbers: meta-training, comparisons, and what folders hold besides.
+
+Plots and statistics come from the same code as those in the folders, over all folders at once.
+"""
+
+import csv
+import functools
+import io
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meta import (
+    comparison,
+    comparison_plots,
+    evaluation_report,
+    meta_gradient_plots,
+    plot_style,
+    plots,
+    results,
+    summary,
+)
+from meta import report_html as page
+from meta.comparison import Comparison
+from meta.report_folders import Folder, read_text
+from meta.report_setup import task_settings
+from third_party.published import Published
+
+_MAX_LINES = 60  # of a table that is taken over
+
+# Made anew by this report, in folders of the kinds that it knows.
+_REBUILT = {
+    "summary.md", "summary.csv", "results.csv", "metrics.csv", "intervals.png", "aggregate.png",
+    "improvement.png", "profile.png", "sample_efficiency.png", "meta_training.png",
+}  # fmt: skip
+_REBUILT_STARTS = ("returns_", "overview_")
+_TITLES = {
+    "tuning": "Tuned baselines: score of each learning rate (mean return; chosen: 1)",
+    "report": "Page of the study",
+    "summary": "Summary",
+    "dormancy": "Dormancy: share of dormant neurons over training (as OPEN's figure 10)",
+    "cosine": "Cosine similarity of updates (as OPEN's figure 11)",
+    "relative_update": "Size of updates relative to the parameters (as OPEN's figure 12)",
+    "update_size": "Size of updates relative to the parameters (as OPEN's figure 12)",
+    "stochasticity": "Relative stochasticity of updates (as OPEN's figure 13)",
+    "heat_map": "Mean final return over the grid",
+}
+
+
+def drawn(draw: Callable[[Path], Any], caption: str) -> str:
+    """A figure made by a function that writes a PNG file; says so if it cannot be drawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plot.png"
+        try:
+            draw(path)
+            return page.figure(path.read_bytes(), caption)
+        except (ValueError, KeyError, IndexError, OSError) as error:
+            return page.missing(f"Not drawn ({caption.split('.')[0]}): {error}")
+
+
+def meta_training(folders: list[Folder]) -> str:
+    """Curves of each meta-training, and the held-out returns of all in one figure."""
+    runs = [inner for folder in folders for inner in (folder, *folder.variants)]
+    runs = [run for run in runs if run.is_training]
+    if not runs:
+        return page.paragraph("No folder is of a meta-training.", "note")
+    body = ""
+    validated = [run for run in runs if len(_validations(run))]
+    if len(validated) > 1:
+        body += drawn(
+            lambda path: _validation_plot(validated, path),
+            "Held-out return of theta (mean over validation seeds, each task divided by its "
+            "normaliser) against meta-steps. A meta-step takes other numbers of environment steps "
+            "in other configs.",
+        )
+    for run in runs:
+        body += page.heading(run.label) + _curves(run)
+    return body
+
+
+def _curves(run: Folder) -> str:
+    if not run.metrics:
+        return page.missing("There is no meta-step to draw.")
+    if run.kind == "es":
+        return drawn(
+            lambda path: plots.meta_training_plot(_history(run), path),
+            f"{run.label}: fitness (episode return, divided by each task's normaliser) of the "
+            "population by generation, and held-out returns of the mean theta.",
+        )
+    tasks = list(run.config.get("tasks", {}))
+    return drawn(
+        lambda path: meta_gradient_plots.meta_training_plot(run.metrics, tasks, path),
+        f"{run.label}: outer loss, meta-gradient norm, relative change of theta, and the agents' "
+        "episode returns by age, by meta-step.",
+    )
+
+
+def _history(run: Folder) -> dict[str, Any]:
+    names = {name: name for name in ("fitness_mean", "fitness_min", "fitness_max")}
+    names["generation"] = "meta_step"
+    history: dict[str, Any] = {
+        name: [row.get(column, math.nan) for row in run.metrics] for name, column in names.items()
+    }
+    return history | {"validation": _validations(run)}
+
+
+def _validations(run: Folder) -> np.ndarray:
+    """``[V, 2]``: meta-step, held-out return."""
+    pairs = [(row["meta_step"], row.get("validation", math.nan)) for row in run.metrics]
+    return np.array([p for p in pairs if math.isfinite(p[1])], float).reshape(-1, 2)
+
+
+def _validation_plot(runs: list[Folder], path: Path) -> None:
+    figure = plot_style.new_figure(plots.AXES)
+    axis = figure.add_subplot()
+    for index, run in enumerate(runs):
+        color, marker = plot_style.COLORS[index % 8], plot_style.MARKERS[index % 7]
+        axis.plot(*_validations(run).T, color=color, marker=marker, ms=4, lw=1.3, label=run.label)
+    plot_style.dress(axis, "Held-out return of theta", "meta-step", "normalised episode return")
+    legend = plot_style.legend_below(axis, plot_style.WIDTH)
+    figure.set_figheight(plots.AXES + legend)
+    plot_style.save(figure, path)
+
+
+def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
+    """The results of all folders in one table, and notes on how names were told apart.
+
+    A task whose settings differ between folders is another task in each of them; an optimizer
+    that two folders have results of, not the same ones, is another optimizer in each.
+    """
+    known = {folder.label: folder.table for folder in folders if folder.table is not None}
+    notes: list[str] = []
+    apart = set()
+    for task, settings in task_settings(folders).items():
+        different = {repr(sorted(fields.items())) for fields in settings.values()}
+        if len(different) > 1 and sum(task in table.tasks() for table in known.values()) > 1:
+            apart.add(task)
+            notes.append(
+                f"{task}: agents were trained with other settings in other folders (see the "
+                "differences), so each folder's returns stand apart."
+            )
+    groups: dict[tuple[str, str], dict[str, list[results.Row]]] = {}
+    for label, table in known.items():
+        for row in _rows(table):
+            task = f"{row.task} ({label})" if row.task in apart else row.task
+            group = groups.setdefault((task, row.optimizer), {})
+            group.setdefault(label, []).append(row._replace(task=task))
+    rows: list[results.Row] = []
+    for (task, optimizer), by_folder in groups.items():
+        contents = {repr(sorted(of_folder)): of_folder for of_folder in by_folder.values()}
+        if len(contents) == 1:  # one folder, or copies of the same runs
+            rows += next(iter(contents.values()))
+            continue
+        notes.append(f"{optimizer} on {task}: results in several folders, shown apart.")
+        for label, of_folder in by_folder.items():
+            rows += [row._replace(optimizer=_named(optimizer, label)) for row in of_folder]
+    return (results.from_rows(rows) if rows else None), notes
+
+
+def _named(optimizer: str, label: str) -> str:
+    if results.is_untrained(optimizer):
+        return results.untrained(f"{results.trained(optimizer)} [{label}]")
+    return f"{optimizer} [{label}]"
+
+
+def _rows(table: results.Table) -> Iterator[results.Row]:
+    columns = (getattr(table, name).tolist() for name in results.COLUMNS)
+    for values in zip(*columns, strict=True):
+        yield results.Row(*values)
+
+
+def compared(folders: list[Folder], by: str, references: tuple[str, ...]) -> str:
+    """Tables and plots of all results.
+
+    Args:
+      folders: whose ``results.csv`` are pooled.
+      by: the normalising optimizer.
+      references: names in ``evaluation_report.REFERENCES``.
+    """
+    table, notes = pool(folders)
+    if table is None:
+        return page.missing("No folder has results that can be read.")
+    table, failed = comparison.failures_as_worst(table)
+    try:
+        found = comparison.normalise(table, by)
+        rows = comparison.rows(table, found)
+    except ValueError as error:
+        return page.missing(f"The results cannot be compared: {error}")
+    notes = [note for note in (failed, *notes, *found.notes) if note]
+    published = [value for name in references for value in evaluation_report.REFERENCES[name]]
+    return page.bullets(notes) + _tables(rows, found) + _plots(table, rows, found, published)
+
+
+def _tables(rows: summary.Summary, found: Comparison) -> str:
+    raw = [row for row in rows if row["task"] != comparison.ALL_TASKS]
+    interval = summary.with_interval
+    body = page.table(
+        ("task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)"),
+        [
+            [
+                row["task"],
+                row["optimizer"],
+                row["seeds"],
+                f"{row['env_steps']:,}",
+                interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
+                interval(row["mean"], row["mean_low"], row["mean_high"]),
+                interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
+            ]
+            for row in raw
+        ],
+        "Episode returns at the last logged point (IQM: interquartile mean over seeds); in "
+        "brackets the 95 % stratified bootstrap interval. Area under curve: mean return over the "
+        "run.",
+    )
+    if found.by is None or not found.tasks:
+        return body
+    names = (*comparison.NORMALISED, "improvement")
+    return body + page.table(
+        ("task", "optimizer", "IQM", "mean", "median", "optimality gap", f"P(better: {found.by})"),
+        [
+            [row["task"], row["optimizer"]]
+            + [interval(*(row[name + end] for end in ("", "_low", "_high"))) for name in names]
+            for row in rows
+            if row["normalised_iqm"] is not None
+        ],
+        f"Scores: last returns divided by the mean of {found.by}'s (no unit). Optimality gap: by "
+        f"how much scores, cut off at 1, fall short of 1. P(better: {found.by}): probability that "
+        f"a run's return is higher than one of {found.by}.",
+    )
+
+
+def _plots(
+    table: results.Table, rows: summary.Summary, found: Comparison, published: list[Published]
+) -> str:
+    raw = [row for row in rows if row["task"] != comparison.ALL_TASKS]
+    body = drawn(
+        lambda path: plots.interval_plot(raw, path),
+        "Final episode returns on each task: IQM over seeds and 95 % interval (as OPEN's figure "
+        "2). Hollow: untrained.",
+    )
+    steps = {row["task"]: row["env_steps"] for row in raw}
+    for task in table.tasks():
+        beside = evaluation_report.as_long(published, task, steps[task])
+        draw = functools.partial(plots.return_curves_plot, table, task, references=beside)
+        body += drawn(
+            draw,
+            f"{task}: episode return against environment steps, IQM over seeds and 95 % interval "
+            "(as OPEN's figure 9). Dashed: untrained.",
+        )
+    if not found.tasks:
+        return body
+    body += drawn(
+        lambda path: comparison_plots.aggregate_plot(rows, found, path),
+        f"Normalised scores ({found.by}'s mean is 1): IQM, mean, median and optimality gap with "
+        "95 % intervals (as OPEN's figure 3).",
+    )
+    if any(row["improvement"] is not None for row in rows):
+        body += drawn(
+            lambda path: comparison_plots.improvement_plot(rows, found, path),
+            f"Probability that a run's return is higher than one of {found.by}, with 95 % "
+            "intervals; 0.5: no difference.",
+        )
+    body += drawn(
+        lambda path: comparison_plots.profile_plot(found, path),
+        "Performance profile: share of runs whose normalised score is above each threshold.",
+    )
+    if found.curves:
+        body += drawn(
+            lambda path: comparison_plots.efficiency_plot(found, path),
+            "Sample efficiency: IQM of normalised returns over tasks and seeds against training.",
+        )
+    return body
+
+
+def taken_over(folders: list[Folder]) -> str:
+    """Pages, tables and plots in the folders that this report does not make itself."""
+    body = ""
+    for folder in folders:
+        parts = "".join(_taken(folder, path) for path in _others(folder))
+        body += page.heading(folder.label) + parts if parts else ""
+    return body or page.paragraph("The folders hold no other pages, tables or plots.", "note")
+
+
+def _others(folder: Folder) -> list[Path]:
+    """Pages first, then tables, then plots; each by name."""
+    known = folder.is_training or folder.kind in ("study", "evaluation")
+    found = []
+    for ending in (".md", ".csv", ".png"):
+        for path in sorted(folder.path.glob(f"*{ending}")):
+            # A table that is no results table is one of another launcher's.
+            rebuilt = path.name in _REBUILT or path.name.startswith(_REBUILT_STARTS)
+            pooled = path.name == "results.csv" and folder.table is not None
+            if path.is_file() and not pooled and not (known and rebuilt):
+                found.append(path)
+    return found
+
+
+def _taken(folder: Folder, path: Path) -> str:
+    title = _title(path.stem)
+    where = f"{title} ({folder.label}/{path.name})"
+    try:
+        if path.suffix == ".png":
+            return page.figure(_whole_image(path), f"{where}, as the folder has it.")
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        return page.missing(f"{path.name} cannot be shown: {error}")
+    if path.suffix == ".md":
+        return page.folded(where, page.markdown(text))
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    except csv.Error as error:
+        return page.missing(f"{path.name} cannot be shown: {error}")
+    if not lines:
+        return page.missing(f"{path.name} is empty.")
+    more = len(lines) - 1 - _MAX_LINES
+    caption = f"{where}." + (f" {more:,} more lines are in the file." if more > 0 else "")
+    return page.folded(where, page.table(lines[0], lines[1 : 1 + _MAX_LINES], caption))
+
+
+def _whole_image(path: Path) -> bytes:
+    """The file's content; raises an OSError or ValueError if it is no image, or half of one."""
+    from PIL import Image
+
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (SyntaxError, Image.DecompressionBombError) as error:  # how pillow tells of damage
+        raise ValueError(str(error)) from error
+    return content
+
+
+def _title(stem: str) -> str:
+    for start in sorted(_TITLES, key=len, reverse=True):
+        if stem.startswith(start):
+            rest = stem.removeprefix(start).strip("_-").replace("_", " ")
+            return _TITLES[start] + (f": {rest}" if rest else "")
+    return stem.replace("_", " ")
