@@ -88,11 +88,17 @@ def preset(name: str, task: str) -> dict[str, Any]:
     return dict(known[task])
 
 
-def scale_by_remaining_training() -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by 1 - training_proportion: linear annealing to 0.
+def scale_by_remaining_training(
+    share: float | jax.Array = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by 1 - share * training_proportion: linear annealing.
 
     Reads the proportion from the update context rather than counting steps, so the
     transformation does not need to know how long a run is.
+
+    Args:
+      share: in [0, 1], of the learning rate that is annealed away by the end of training:
+        1 brings it to 0, and 0 leaves updates as they are. May be traced.
     """
 
     def init(params: base.Params) -> optax.EmptyState:
@@ -102,7 +108,7 @@ def scale_by_remaining_training() -> optax.GradientTransformationExtraArgs:
     def update(updates, state, params=None, **context):
         del params
         base.require_context("annealed learning rate", ("training_proportion",), context)
-        remaining = 1.0 - context["training_proportion"]
+        remaining = 1.0 - share * context["training_proportion"]
         return jax.tree.map(lambda u: (u * remaining).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -143,11 +149,11 @@ def hyperparameters(name: str, *, preset: str | None = None, **given: Any) -> di
 
 
 def _build(
-    name: str, values: dict[str, Any], anneal: bool
+    name: str, values: dict[str, Any], anneal: bool | jax.Array
 ) -> optax.GradientTransformationExtraArgs:
     tx = FAMILIES[name].constructor(**values)
-    if anneal:
-        tx = optax.chain(tx, scale_by_remaining_training())
+    if anneal is not False:
+        tx = optax.chain(tx, scale_by_remaining_training(anneal))
     return optax.with_extra_args_support(tx)
 
 
@@ -177,9 +183,17 @@ def make_tunable(
     """The same optimizer with its hyperparameters as theta, a dict of float32 scalars.
 
     So a batch of hyperparameters runs as a batch of theta, in one compiled program.
+    Annealing is one of them: ``anneal`` is 1 where the learning rate goes linearly to 0 over
+    the run and 0 where it stays, so ``training_proportion`` must be in the update context.
     """
     values, anneal = _resolve(name, preset, hyperparameters)
+    theta = {**values, "anneal": float(anneal)}
+
+    def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
+        return _build(
+            name, {k: v for k, v in theta.items() if k != "anneal"}, jnp.asarray(theta["anneal"])
+        )
+
     return base.LearnedOptimizer(
-        init=lambda key: {k: jnp.float32(v) for k, v in values.items()},
-        transform=lambda theta: _build(name, theta, anneal),
+        init=lambda key: {k: jnp.float32(v) for k, v in theta.items()}, transform=transform
     )

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,76 @@ def evaluate(
     wishes = evaluation_report.Wishes(normalise_by, tuple(references))
     print(evaluation_report.evaluate(request, wishes))
     print(f"everything is in {workdir}")
+
+
+def analyze(
+    optimizers: Sequence[str],
+    tasks: Sequence[str],
+    workdir: str,
+    *,
+    total_timesteps: str,
+    taus: Sequence[str],
+    chunk: int,
+    agent_options: Sequence[str],
+    env_options: Sequence[str],
+    **values: Any,
+) -> None:
+    """Analyses optimizers on tasks, as the flags of ``launchers/analyze.py`` say."""
+    from meta import analysis, evaluation_run
+
+    request = evaluation_run.Request(
+        tuple(optimizers),
+        tuple(tasks),
+        workdir,
+        total_timesteps=whole_number("total_timesteps", total_timesteps),
+        seeds_per_device=chunk,
+        agent_options=options("agent_option", agent_options),
+        env_options=options("env_option", env_options),
+        **values,
+    )
+    print(analysis.analyze(request, [number("tau", text) for text in taus]))
+    print(f"everything is in {workdir}")
+
+
+def tune(
+    optimizer: str,
+    task: str,
+    workdir: str,
+    *,
+    space: Mapping[str, str],
+    search: str,
+    num_samples: int,
+    criterion: str,
+    total_timesteps: str,
+    chunk: int,
+    agent_options: Sequence[str],
+    env_options: Sequence[str],
+    **values: Any,
+) -> None:
+    """Tunes an optimizer on a task, as the flags of ``launchers/tune.py`` say."""
+    from meta import evaluation_run, tuning, tuning_space
+
+    request = evaluation_run.Request(
+        (optimizer,),
+        (task,) if task else (),
+        workdir,
+        total_timesteps=whole_number("total_timesteps", total_timesteps),
+        seeds_per_device=chunk,
+        agent_options=options("agent_option", agent_options),
+        env_options=options("env_option", env_options),
+        **values,
+    )
+    allowed = {name: tuning_space.parse(name, text) for name, text in space.items()}
+    print(tuning.tune(tuning.Search(request, allowed, search, num_samples, criterion)))
+    print(f"everything is in {workdir}")
+
+
+def number(flag: str, text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--{flag} must be numbers, got {text!r}") from error
 
 
 def whole_number(flag: str, text: str) -> int | None:

@@ -8,7 +8,7 @@ results do not depend on in how many calls, or after how many crashes, they came
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,12 @@ class Job(NamedTuple):
     width: int
 
 
-def evaluate(request: Request, entries: list[Entry], store: Store) -> None:
+def evaluate(
+    request: Request,
+    entries: list[Entry],
+    store: Store,
+    make_engine: Callable[..., Engine] | None = None,
+) -> None:
     """Computes what a request asks for and its folder does not have yet.
 
     Leaves ``results.csv`` beside the chunks.
@@ -105,6 +110,7 @@ def evaluate(request: Request, entries: list[Entry], store: Store) -> None:
       request: what is asked for.
       entries: its optimizers, resolved.
       store: its folder.
+      make_engine: called like ``Engine``, for what is to be recorded besides returns.
 
     Raises:
       ValueError: bad input; the folder is as it was.
@@ -119,7 +125,7 @@ def evaluate(request: Request, entries: list[Entry], store: Store) -> None:
     built = [_build(group) for group in groups]  # raises before anything runs
     with store.writing():
         if groups:
-            _compute(request, store, groups, built)
+            _compute(request, store, groups, built, make_engine or Engine)
         _write_results(store, request.agent)
 
 
@@ -127,7 +133,7 @@ def _jobs(request: Request, entries: list[Entry], store: Store) -> list[Job]:
     """All cells, with what is missing of each."""
     jobs = []
     for task in dict.fromkeys(request.tasks):
-        block = _task_block(request, task)
+        block = task_block(request, task)
         config = make_agent_config(block["agent"], block["total_timesteps"])
         setting = {"env_options": block["env_options"], "agent": dataclasses.asdict(config)}
         for entry in entries:
@@ -148,7 +154,7 @@ def _jobs(request: Request, entries: list[Entry], store: Store) -> list[Job]:
     return jobs
 
 
-def _task_block(request: Request, task: str) -> dict[str, Any]:
+def task_block(request: Request, task: str) -> dict[str, Any]:
     """The task's block, as ``tasks.make_task`` takes it."""
     block = task_presets.task(task)
     total = request.total_timesteps or block["total_timesteps"]
@@ -206,7 +212,13 @@ def _build(group: list[Job]) -> _Built:
     return _Built(task, trained)
 
 
-def _compute(request: Request, store: Store, groups: list[list[Job]], built: list[_Built]) -> None:
+def _compute(
+    request: Request,
+    store: Store,
+    groups: list[list[Job]],
+    built: list[_Built],
+    make_engine: Callable[..., Engine],
+) -> None:
     """Runs all chunks with something missing."""
     stop = progress.StopRequest()
     plans = [
@@ -218,7 +230,8 @@ def _compute(request: Request, store: Store, groups: list[list[Job]], built: lis
     total = sum(len(_chunks(job, width * devices)) for group, _, width in plans for job in group)
     with stop.listening(), progress.Progress("evaluation", total, stop) as bar:
         for group, made, width in plans:
-            engine = Engine(made.trained.optimizer, made.task.agent, members_per_device=width)
+            optimizer, agent = made.trained.optimizer, made.task.agent
+            engine = make_engine(optimizer, agent, members_per_device=width)
             for job in group:
                 store.begin(job.cell, width)
                 for chunk in _chunks(job, width * devices):
@@ -267,11 +280,13 @@ def _run_chunk(
         points=request.points,
         on_progress=bar.share,
     )
+    places = [seed - first for seed in seeds]
     store.write_chunk(
         job.cell,
         seeds,
         recording.env_steps,
-        recording.episode_return[[seed - first for seed in seeds]],
+        recording.episode_return[places],
+        {name: values[places] for name, values in recording.probed.items()},
     )
 
 

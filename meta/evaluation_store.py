@@ -16,7 +16,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,14 +57,16 @@ class Store:
     Args:
       path: the folder; made if missing.
       settings: plain JSON that all results in the folder must share.
+      kind: of run: ``evaluation``, or what builds on it.
 
     Raises:
       WorkdirError: the folder is of another version, of other settings, or of another kind.
     """
 
-    def __init__(self, path: str | Path, settings: dict[str, Any]):
+    def __init__(self, path: str | Path, settings: dict[str, Any], kind: str = KIND):
         self.folder = Workdir(path)
-        self._settings = _plain({"kind": KIND, "format_version": FORMAT_VERSION, **settings})
+        self._kind = kind
+        self._settings = _plain({"kind": kind, "format_version": FORMAT_VERSION, **settings})
         self._manifest = self.folder.path / "manifest.json"
         self._check()
         self._cells: list[dict[str, Any]] = self._read_manifest()
@@ -78,8 +80,8 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise WorkdirError(
-                    f"another evaluation is writing to {self.folder.path}: wait for it, or give "
-                    "another --workdir"
+                    f"another {self._kind} is writing to {self.folder.path}: wait for it, or "
+                    "give another --workdir"
                 ) from error
             self._cells = self._read_manifest()
             yield
@@ -134,20 +136,36 @@ class Store:
                 found[int(seed)] = Curve(chunk["env_steps"], values)
         return dict(sorted(found.items()))
 
+    def series(self, task: str, optimizer: str) -> dict[int, dict[str, list[float]]]:
+        """What else was logged along the finished curves of a cell: seed -> name -> T numbers."""
+        found: dict[int, dict[str, list[float]]] = {}
+        for path in sorted(self._chunks(task, optimizer).glob("seeds_*.json")):
+            chunk = _read_chunk(path) or {"seeds": []}
+            for place, seed in enumerate(chunk["seeds"]):
+                found[int(seed)] = {
+                    name: [math.nan if value is None else float(value) for value in curves[place]]
+                    for name, curves in chunk.get("series", {}).items()
+                }
+        return dict(sorted(found.items()))
+
     def write_chunk(
-        self, cell: Cell, seeds: Sequence[int], env_steps: np.ndarray, returns: np.ndarray
+        self,
+        cell: Cell,
+        seeds: Sequence[int],
+        env_steps: np.ndarray,
+        returns: np.ndarray,
+        series: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Writes a finished chunk: seeds S, ``env_steps`` [T] and ``returns`` [S, T]."""
+        """Writes a finished chunk: seeds S, ``env_steps`` [T], returns and series [S, T]."""
         content = {
             "format_version": FORMAT_VERSION,
             "seeds": [int(seed) for seed in seeds],
             "env_steps": [int(steps) for steps in env_steps],
             # JSON has no NaN: a failed run's points are null.
-            "episode_return": [
-                [float(value) if math.isfinite(value) else None for value in curve]
-                for curve in returns
-            ],
+            "episode_return": _curves(returns),
         }
+        if series:
+            content["series"] = {name: _curves(values) for name, values in series.items()}
         content["sha256"] = _checksum(content)
         name = f"seeds_{min(seeds):06d}-{max(seeds):06d}.json"
         path = self._chunks(cell.task, cell.optimizer) / name
@@ -181,9 +199,9 @@ class Store:
         there = _read_json(self.folder.config)
         if there is None:
             return
-        if there.get("kind") != KIND:
+        if there.get("kind") != self._kind:
             raise WorkdirError(
-                f"{self.folder.path} holds a run that is no evaluation: give another --workdir"
+                f"{self.folder.path} holds a run that is no {self._kind}: give another --workdir"
             )
         _check_version(there, self.folder.config)
         if there != self._settings:
@@ -201,6 +219,10 @@ def slug(name: str) -> str:
     """A file name for any name; no two names have the same."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _curves(values: np.ndarray) -> list[list[float | None]]:
+    return [[float(v) if math.isfinite(v) else None for v in curve] for curve in values]
 
 
 def _plain(value: Any) -> Any:

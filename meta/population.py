@@ -38,10 +38,12 @@ class Recording(NamedTuple):
       env_steps: int ``[K]``, environment steps done at each point.
       episode_return: float32 ``[P, K]``, the return of the last finished episode, averaged
         over the parallel environments; NaN where the agent's parameters are not finite.
+      probed: name -> float32 ``[P, K]``, what the engine's probe gave; empty without one.
     """
 
     env_steps: np.ndarray
     episode_return: np.ndarray
+    probed: dict[str, np.ndarray]
 
 
 def default_devices() -> list[jax.Device]:
@@ -58,6 +60,7 @@ class Engine:
       members_per_device: how many members a device runs at once; 0 chooses by the memory
         there is and by what is fast on the kind of device.
       devices: to share the members among.
+      probe: what to record of a state besides its return: state -> float32 scalars by name.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Engine:
         *,
         members_per_device: int = 0,
         devices: Sequence[jax.Device] | None = None,
+        probe: Callable[[TrainState], dict[str, jax.Array]] | None = None,
     ):
         if members_per_device < 0:
             raise ValueError(
@@ -74,6 +78,7 @@ class Engine:
             )
         self._optimizer = optimizer
         self._agent = agent
+        self._probe = probe or (lambda state: {})
         self._requested = members_per_device
         self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
         self._seconds_per_iteration = 0.0
@@ -128,9 +133,9 @@ class Engine:
                     on_progress((index + share) / len(starts))
 
             columns.append(self._run_wave(thetas, keys, members, record_at, report))
-        returns = np.concatenate(columns)[:population]
+        whole = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
         env_steps = np.array(record_at) * self._agent.steps_per_iteration
-        return Recording(env_steps, returns)
+        return Recording(env_steps, *whole)
 
     def _run_wave(
         self,
@@ -139,24 +144,27 @@ class Engine:
         members: np.ndarray,
         record_at: list[int],
         report: ProgressFunction,
-    ) -> np.ndarray:
-        """Returns ``[wave, K]``."""
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The wave's returns and what was probed, each ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
         done = 0
-        recorded: list[np.ndarray] = []
+        recorded: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         while done < record_at[-1]:
             target = record_at[len(recorded)]
             count = min(target - done, self._iterations_per_call())
             began = time.monotonic()
-            state, returns = self._advance(thetas, state, jnp.int32(count))
-            row = np.asarray(returns)  # waits for the result
+            state, row = self._advance(thetas, state, jnp.int32(count))
+            row = jax.tree.map(np.asarray, row)  # waits for the result
             self._observe(count, time.monotonic() - began)
             done += count
             if done == target:
                 recorded.append(row)
             report(done / record_at[-1])
-        return np.stack(recorded, axis=1)
+        stacked: tuple[np.ndarray, dict[str, np.ndarray]] = jax.tree.map(
+            lambda *rows: np.stack(rows, axis=1), *recorded
+        )
+        return stacked
 
     def _iterations_per_call(self) -> int:
         if not self._seconds_per_iteration:
@@ -194,21 +202,22 @@ class Engine:
 
     @functools.cached_property
     def _advance(self) -> Callable:
-        """(thetas, states, count) -> (states, returns ``[wave]`` on every device)."""
+        """(thetas, states, count) -> (states, (returns, probed), ``[wave]`` on every device)."""
 
         def advance(thetas, state, count):
             def body(_, state):
                 return jax.vmap(self._train_step)(thetas, state)
 
             state = jax.lax.fori_loop(0, count, body, state)
-            return state, jax.vmap(_finite_return)(state)
+            row = jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state)
+            return state, row
 
         specs = (_AXIS, _AXIS, None)
         program = self._per_device(advance, specs, (_AXIS, _AXIS))
 
         def gathered(thetas, state, count):
-            state, returns = program(thetas, state, count)
-            return state, jax.lax.with_sharding_constraint(returns, self._replicated)
+            state, row = program(thetas, state, count)
+            return state, jax.lax.with_sharding_constraint(row, self._replicated)
 
         return jax.jit(gathered, donate_argnums=1)
 

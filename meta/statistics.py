@@ -80,9 +80,9 @@ def interval(
 
 
 def curve_interval(
-    returns: np.ndarray, repetitions: int = 2000, seed: int = 0
+    returns: np.ndarray, repetitions: int = 2000, seed: int = 0, statistic: str = "iqm"
 ) -> Estimate[np.ndarray]:
-    """The IQM over seeds (and tasks) at every point of a learning curve, with its intervals.
+    """The IQM or mean over seeds (and tasks) at every point of a curve, with its intervals.
 
     Each interval holds for its own point: the band as a whole covers a whole curve less
     often than 95 %.
@@ -92,6 +92,7 @@ def curve_interval(
         for they are pooled.
       repetitions: bootstrap samples, >= 1.
       seed: of the bootstrap, in [0, 2**32).
+      statistic: ``iqm`` or ``mean``.
 
     Returns:
       Arrays [T].
@@ -99,16 +100,19 @@ def curve_interval(
     Raises:
       ValueError: for fewer than two seeds, other shapes, or returns that are NaN or infinite.
     """
+    if statistic not in ("iqm", "mean"):
+        raise ValueError(f"unknown statistic {statistic!r}; known for curves: iqm, mean")
     shape = np.shape(returns)
+    aggregate: Callable[[np.ndarray], np.ndarray] = iqm if statistic == "iqm" else _mean
     if len(shape) not in (2, 3):
         raise ValueError(
             f"returns must have the axes [seeds, points] or [seeds, tasks, points], got {shape}"
         )
     if len(shape) == 2:
-        return _bootstrap(_checked(returns), iqm, repetitions, seed)
+        return _bootstrap(_checked(returns), aggregate, repetitions, seed)
     values = np.asarray(returns, dtype=np.float64)
     _checked(values.reshape(shape[0], -1))
-    pooled = lambda sample: iqm(sample.reshape(-1, shape[2]))  # noqa: E731
+    pooled = lambda sample: aggregate(sample.reshape(-1, shape[2]))  # noqa: E731
     return _bootstrap(values, pooled, repetitions, seed)
 
 
@@ -176,6 +180,10 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     cut = scores.shape[0] // 4
     kept = np.sort(scores, axis=0)[cut : scores.shape[0] - cut]
     return np.asarray(kept.mean(axis=0))
+
+
+def _mean(scores: np.ndarray) -> np.ndarray:
+    return np.asarray(np.mean(scores, axis=0))
 
 
 def refuse_failures(values: np.ndarray, name: str) -> None:

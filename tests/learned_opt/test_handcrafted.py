@@ -35,7 +35,7 @@ def test_a_batch_of_learning_rates_equals_single_ones(name):
 
     def update(theta):
         tx = tunable.transform(theta)
-        return tx.update(grads, tx.init(params), params)[0]["w"]
+        return tx.update(grads, tx.init(params), params, training_proportion=0.5)[0]["w"]
 
     theta = jax.tree.map(lambda x: jnp.full((2,), x), tunable.init(jax.random.key(0)))
     theta["learning_rate"] = jnp.array([0.1, 0.01])
@@ -45,6 +45,21 @@ def test_a_batch_of_learning_rates_equals_single_ones(name):
         np.testing.assert_allclose(
             row, tx.update(grads, tx.init(params), params)[0]["w"], rtol=1e-5
         )
+
+
+def test_annealed_and_constant_rates_run_in_one_program():
+    params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.3, 0.1])}
+    tunable = learned_opt.make_tunable("adam", learning_rate=0.1)
+
+    def update(anneal):
+        tx = tunable.transform({**tunable.init(jax.random.key(0)), "anneal": anneal})
+        return tx.update(grads, tx.init(params), params, training_proportion=0.25)[0]["w"]
+
+    batched = jax.vmap(update)(jnp.array([0.0, 1.0]))
+    for anneal, row in zip((False, True), batched, strict=True):
+        tx = learned_opt.make("adam", learning_rate=0.1, anneal=anneal).transform({})
+        expected, _ = tx.update(grads, tx.init(params), params, training_proportion=0.25)
+        np.testing.assert_allclose(row, expected["w"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
