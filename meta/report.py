@@ -16,6 +16,7 @@ from meta import (
     report_agents,
     report_folders,
     report_html,
+    report_others,
     report_results,
     report_setup,
     results,
@@ -133,7 +134,7 @@ _SECTIONS: dict[str, Callable[[Request, list[Folder]], str]] = {
         folders, request.normalise_by, request.references
     ),
     "Trained agents": _agents,
-    "Also in the folders": lambda request, folders: report_results.taken_over(folders),
+    "Also in the folders": lambda request, folders: report_others.taken_over(folders),
     "Versions": lambda request, folders: report_setup.versions(folders),
     "Commands": _commands,
 }

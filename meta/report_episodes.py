@@ -55,7 +55,8 @@ def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Recorde
       the median.
     """
     steps = min(MAX_STEPS, agent.env.spec.max_episode_steps)
-    looks, rewards, ended = jax.jit(_act, static_argnums=(0, 1))(agent, steps, state, key)
+    program = jax.jit(_act, static_argnums=(0, 1))
+    looks, final_observations, rewards, ended = program(agent, steps, state, key)
     rewards, ended = np.asarray(rewards), np.asarray(ended)
     before = np.cumsum(ended, axis=0) - ended  # episodes that ended earlier
     first = before == 0
@@ -63,17 +64,20 @@ def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Recorde
     chosen = int(np.argsort(totals, kind="stable")[(WATCHED - 1) // 2])
     length = int(first[:, chosen].sum())
     is_over = bool(ended[:length, chosen].any())
-    # One frame before each step. What an end led to is replaced by the next start already.
-    frames = length if is_over else length + 1
     returns = np.concatenate([[0.0], np.cumsum(rewards[:length, chosen])])
-    picked = jax.tree.map(lambda leaf: np.asarray(leaf)[:frames, chosen], looks)
-    return Recorded(picked, returns[:frames], is_over, WATCHED)
+    picked = jax.tree.map(lambda leaf: np.array(leaf)[: length + 1, chosen], looks)
+    if is_over:  # the last state is the next episode's start already
+        for leaf in jax.tree.leaves(picked):
+            leaf[-1] = leaf[-2]
+        if "observation" in picked:  # but what was seen last is known
+            picked["observation"][-1] = np.asarray(final_observations)[length - 1, chosen]
+    return Recorded(picked, returns, is_over, WATCHED)
 
 
 def _act(
     agent: ActorCriticAgent, steps: int, state: TrainState, key: jax.Array
-) -> tuple[Any, jax.Array, jax.Array]:
-    """What is drawn ``[T + 1, B, ...]``, rewards and ends ``[T, B]``."""
+) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+    """What is drawn ``[T + 1, B, ...]``; ``[T, B]``: final observations, rewards and ends."""
     env = agent.env
     reset_key, noise_key, step_key = jax.random.split(key, 3)
     keys = jax.random.split(reset_key, WATCHED)
@@ -95,12 +99,19 @@ def _act(
         following, outcome = jax.vmap(env.step)(inputs[1], env_state, action)
         ended = outcome.terminated | outcome.truncated
         look = _look(env, env_state, observation)
-        return (following, outcome.observation), (look, outcome.reward, ended)
+        return (following, outcome.observation), (
+            look,
+            outcome.final_observation,
+            outcome.reward,
+            ended,
+        )
 
-    last, (looks, rewards, ended) = jax.lax.scan(step, (env_state, observation), (noise, step_keys))
+    last, (looks, final_observations, rewards, ended) = jax.lax.scan(
+        step, (env_state, observation), (noise, step_keys)
+    )
     final = _look(env, *last)
     looks = jax.tree.map(lambda all_, one: jnp.concatenate([all_, one[None]]), looks, final)
-    return looks, rewards, ended
+    return looks, final_observations, rewards, ended
 
 
 def _look(env: Any, env_state: Any, observation: jax.Array) -> Any:
@@ -163,7 +174,7 @@ def _open_gridworld(env: OpenGridworld, looks: dict[str, np.ndarray]) -> Map:
         there = np.flatnonzero(looks["present"][:, thing])
         cells[there, looks["objects"][there, thing]] = thing + 1
     cells[np.arange(len(cells)), looks["agent"]] = 0
-    shown = looks["present"].any(axis=0).tolist()
+    shown = np.any(looks["present"], axis=0).tolist()
     names = [
         f"reward {reward:+.3g}" if there else ""
         for reward, there in zip(looks["rewards"][0].tolist(), shown, strict=True)

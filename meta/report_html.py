@@ -27,7 +27,7 @@ caption, figcaption { text-align: left; color: var(--note); font-size: 0.86rem;
   padding: 0.3rem 0; max-width: 50rem; }
 th, td { border: 1px solid var(--line); padding: 0.2rem 0.55rem; text-align: left;
   vertical-align: top; overflow-wrap: break-word; max-width: 26rem; }
-th { background: var(--soft); } td.number { text-align: right; white-space: nowrap; }
+th { background: var(--soft); } td.number { text-align: right; }
 figure { margin: 1rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; background: #ffffff; border-radius: 4px; }
 figure img.pixels { image-rendering: pixelated; }
@@ -41,7 +41,7 @@ nav { background: var(--soft); padding: 0.6rem 1.2rem; } nav ol { margin: 0.3rem
   .scroll, pre { overflow: visible; } pre { white-space: pre-wrap; }
   h2, h3 { break-after: avoid; } tr { break-inside: avoid; } }
 """
-_NUMBER = re.compile(r"[-+–]?[\d.,]*\d?([eE][-+]?\d+)?%?( \[.*\])?( \(one seed\))?")
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d([eE][-+]?\d+)?%?( \[.*\])?( \(one seed\))?")
 _KINDS = {b"\x89PNG": "image/png", b"GIF8": "image/gif"}
 
 

@@ -1,11 +1,9 @@
-"""A report's sections on numbers: meta-training, comparisons, and what folders hold besides.
+"""A report's sections on numbers: meta-training and comparisons.
 
 Plots and statistics come from the same code as those in the folders, over all folders at once.
 """
 
-import csv
 import functools
-import io
 import math
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,29 +24,9 @@ from meta import (
 )
 from meta import report_html as page
 from meta.comparison import Comparison
-from meta.report_folders import Folder, read_text
+from meta.report_folders import Folder
 from meta.report_setup import task_settings
 from third_party.published import Published
-
-_MAX_LINES = 60  # of a table that is taken over
-
-# Made anew by this report, in folders of the kinds that it knows.
-_REBUILT = {
-    "summary.md", "summary.csv", "results.csv", "metrics.csv", "intervals.png", "aggregate.png",
-    "improvement.png", "profile.png", "sample_efficiency.png", "meta_training.png",
-}  # fmt: skip
-_REBUILT_STARTS = ("returns_", "overview_")
-_TITLES = {
-    "tuning": "Tuned baselines: score of each learning rate (mean return; chosen: 1)",
-    "report": "Page of the study",
-    "summary": "Summary",
-    "dormancy": "Dormancy: share of dormant neurons over training (as OPEN's figure 10)",
-    "cosine": "Cosine similarity of updates (as OPEN's figure 11)",
-    "relative_update": "Size of updates relative to the parameters (as OPEN's figure 12)",
-    "update_size": "Size of updates relative to the parameters (as OPEN's figure 12)",
-    "stochasticity": "Relative stochasticity of updates (as OPEN's figure 13)",
-    "heat_map": "Mean final return over the grid",
-}
 
 
 def drawn(draw: Callable[[Path], Any], caption: str) -> str:
@@ -134,21 +112,25 @@ def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
     """
     known = {folder.label: folder.table for folder in folders if folder.table is not None}
     notes: list[str] = []
-    apart = set()
+    renamed: dict[tuple[str, str], str] = {}
     for task, settings in task_settings(folders).items():
-        different = {repr(sorted(fields.items())) for fields in settings.values()}
-        if len(different) > 1 and sum(task in table.tasks() for table in known.values()) > 1:
-            apart.add(task)
+        alike: dict[str, list[str]] = {}
+        for label, fields in settings.items():
+            if label in known and task in known[label].tasks():
+                alike.setdefault(repr(sorted(fields.items())), []).append(label)
+        if len(alike) > 1:
+            for group in alike.values():
+                renamed |= {(label, task): f"{task} ({', '.join(group)})" for label in group}
             notes.append(
                 f"{task}: agents were trained with other settings in other folders (see the "
-                "differences), so each folder's returns stand apart."
+                "differences), so their returns stand apart."
             )
     groups: dict[tuple[str, str], dict[str, list[results.Row]]] = {}
     for label, table in known.items():
         for row in _rows(table):
-            task = f"{row.task} ({label})" if row.task in apart else row.task
-            group = groups.setdefault((task, row.optimizer), {})
-            group.setdefault(label, []).append(row._replace(task=task))
+            task = renamed.get((label, row.task), row.task)
+            found = groups.setdefault((task, row.optimizer), {})
+            found.setdefault(label, []).append(row._replace(task=task))
     rows: list[results.Row] = []
     for (task, optimizer), by_folder in groups.items():
         contents = {repr(sorted(of_folder)): of_folder for of_folder in by_folder.values()}
@@ -251,92 +233,38 @@ def _plots(
             f"{task}: episode return against environment steps, IQM over seeds and 95 % interval "
             "(as OPEN's figure 9). Dashed: untrained.",
         )
-    if not found.tasks:
+    if len(found.tasks) > 1 and len(found.optimizers) < 2:
+        # Nothing but the normaliser was run on all tasks: each one's scores by themselves.
+        for task in found.tasks:
+            one_task = comparison.normalise(results.select(table, task), str(found.by))
+            body += _score_plots([row for row in raw if row["task"] == task], one_task)
         return body
-    body += drawn(
+    return body + (_score_plots(rows, found) if found.tasks else "")
+
+
+def _score_plots(rows: summary.Summary, found: Comparison) -> str:
+    """Plots of normalised scores."""
+    where = found.tasks[0] if len(found.tasks) == 1 else "all tasks"
+    body = drawn(
         lambda path: comparison_plots.aggregate_plot(rows, found, path),
-        f"Normalised scores ({found.by}'s mean is 1): IQM, mean, median and optimality gap with "
-        "95 % intervals (as OPEN's figure 3).",
+        f"{where}: normalised scores ({found.by}'s mean is 1): IQM, mean, median and optimality "
+        "gap with 95 % intervals (as OPEN's figure 3).",
     )
     if any(row["improvement"] is not None for row in rows):
         body += drawn(
             lambda path: comparison_plots.improvement_plot(rows, found, path),
-            f"Probability that a run's return is higher than one of {found.by}, with 95 % "
+            f"{where}: probability that a run's return is higher than one of {found.by}, with 95 % "
             "intervals; 0.5: no difference.",
         )
     body += drawn(
         lambda path: comparison_plots.profile_plot(found, path),
-        "Performance profile: share of runs whose normalised score is above each threshold.",
+        f"{where}: performance profile, the share of runs whose normalised score is above each "
+        "threshold.",
     )
     if found.curves:
         body += drawn(
             lambda path: comparison_plots.efficiency_plot(found, path),
-            "Sample efficiency: IQM of normalised returns over tasks and seeds against training.",
+            f"{where}: sample efficiency, IQM of normalised returns over tasks and seeds against "
+            "training.",
         )
     return body
-
-
-def taken_over(folders: list[Folder]) -> str:
-    """Pages, tables and plots in the folders that this report does not make itself."""
-    body = ""
-    for folder in folders:
-        parts = "".join(_taken(folder, path) for path in _others(folder))
-        body += page.heading(folder.label) + parts if parts else ""
-    return body or page.paragraph("The folders hold no other pages, tables or plots.", "note")
-
-
-def _others(folder: Folder) -> list[Path]:
-    """Pages first, then tables, then plots; each by name."""
-    known = folder.is_training or folder.kind in ("study", "evaluation")
-    found = []
-    for ending in (".md", ".csv", ".png"):
-        for path in sorted(folder.path.glob(f"*{ending}")):
-            # A table that is no results table is one of another launcher's.
-            rebuilt = path.name in _REBUILT or path.name.startswith(_REBUILT_STARTS)
-            pooled = path.name == "results.csv" and folder.table is not None
-            if path.is_file() and not pooled and not (known and rebuilt):
-                found.append(path)
-    return found
-
-
-def _taken(folder: Folder, path: Path) -> str:
-    title = _title(path.stem)
-    where = f"{title} ({folder.label}/{path.name})"
-    try:
-        if path.suffix == ".png":
-            return page.figure(_whole_image(path), f"{where}, as the folder has it.")
-        text = read_text(path)
-    except (OSError, ValueError) as error:
-        return page.missing(f"{path.name} cannot be shown: {error}")
-    if path.suffix == ".md":
-        return page.folded(where, page.markdown(text))
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    except csv.Error as error:
-        return page.missing(f"{path.name} cannot be shown: {error}")
-    if not lines:
-        return page.missing(f"{path.name} is empty.")
-    more = len(lines) - 1 - _MAX_LINES
-    caption = f"{where}." + (f" {more:,} more lines are in the file." if more > 0 else "")
-    return page.folded(where, page.table(lines[0], lines[1 : 1 + _MAX_LINES], caption))
-
-
-def _whole_image(path: Path) -> bytes:
-    """The file's content; raises an OSError or ValueError if it is no image, or half of one."""
-    from PIL import Image
-
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except (SyntaxError, Image.DecompressionBombError) as error:  # how pillow tells of damage
-        raise ValueError(str(error)) from error
-    return content
-
-
-def _title(stem: str) -> str:
-    for start in sorted(_TITLES, key=len, reverse=True):
-        if stem.startswith(start):
-            rest = stem.removeprefix(start).strip("_-").replace("_", " ")
-            return _TITLES[start] + (f": {rest}" if rest else "")
-    return stem.replace("_", " ")

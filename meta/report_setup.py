@@ -180,19 +180,19 @@ def _command(folder: Folder) -> str | None:
         return _line([f"launchers/{name}.py", f"--config={config}", f"--workdir={again}"])
     if folder.kind != "evaluation" or not folder.manifest:
         return None
-    config, table = folder.config, folder.table
+    settings, table = folder.config, folder.table
     words = ["launchers/evaluate.py"]
     for name, source in dict.fromkeys(_sources(folder)):
         words.append(f"--optimizer={source if name == source else f'{name}={source}'}")
     words += [f"--task={task}" for task in dict.fromkeys(c["task"] for c in folder.manifest)]
     seeds = len(set(table.seed.tolist())) if table is not None else 0
-    words += [f"--agent={config.get('agent', 'ppo')}"]
+    words += [f"--agent={settings.get('agent', 'ppo')}"]
     words += [f"--num_seeds={seeds}"] if seeds else []
-    if config.get("total_timesteps"):
-        words.append(f"--total_timesteps={config['total_timesteps']}")
-    words += [f"--{name}={config[name]}" for name in ("seed", "points") if name in config]
+    if settings.get("total_timesteps"):
+        words.append(f"--total_timesteps={settings['total_timesteps']}")
+    words += [f"--{name}={settings[name]}" for name in ("seed", "points") if name in settings]
     for flag, field in (("agent_option", "agent_options"), ("env_option", "env_options")):
-        options = config.get(field)
+        options = settings.get(field)
         for name, value in options.items() if isinstance(options, dict) else ():
             words.append(f"--{flag}={name}={json.dumps(value)}")
     if not any(results.is_untrained(cell["optimizer"]) for cell in folder.manifest):
