@@ -125,10 +125,10 @@ def _curves(store: Store, task: str, optimizer: str) -> Curves | None:
     names = list(next(iter(whole.values())))
     values = {name: np.array([curves[name] for curves in sound]) for name in names}
     # What could not be measured is NaN in every seed, and no curve.
-    values = {name: curve for name, curve in values.items() if np.isfinite(curve).all()}
+    values = {name: curve for name, curve in values.items() if np.isfinite(curve).any()}
     values = values if sound else {}
     # The mean over training goes through the bootstrap as one more point of each curve.
-    bands = _bands({n: np.c_[curve, curve.mean(axis=1)] for n, curve in values.items()})
+    bands = _bands({name: np.c_[curve, _over_time(curve)] for name, curve in values.items()})
     return Curves(
         env_steps,
         values,
@@ -138,16 +138,29 @@ def _curves(store: Store, task: str, optimizer: str) -> Curves | None:
     )
 
 
+def _over_time(curves: np.ndarray) -> np.ndarray:
+    """The mean over the points that there are, [S]; NaN for a seed without any."""
+    there = np.isfinite(curves)
+    count = there.sum(axis=1)
+    total = np.where(there, curves, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def _bands(values: dict[str, np.ndarray]) -> dict[str, statistics.Estimate[np.ndarray]]:
-    """The mean over seeds of every curve with pointwise intervals, all in one bootstrap."""
+    """The mean over seeds of every curve with pointwise intervals, all in one bootstrap.
+
+    Points that a seed does not have (an update of 0 has no direction) are NaN.
+    """
     if not values:
         return {}
     stacked = np.concatenate(list(values.values()), axis=1)
+    there = np.isfinite(stacked).all(axis=0)
+    stacked = np.where(there, stacked, 0.0)  # the bootstrap refuses NaN
     if len(stacked) >= statistics.LEAST_SEEDS:
         ends = statistics.curve_interval(stacked, statistic="mean")
     else:
         ends = statistics.Estimate(stacked[0], stacked[0], stacked[0])
-    parts = [np.split(end, len(values)) for end in ends]
+    parts = [np.split(np.where(there, end, np.nan), len(values)) for end in ends]
     return {
         name: statistics.Estimate(*(part[i] for part in parts)) for i, name in enumerate(values)
     }
@@ -201,7 +214,8 @@ def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
     parts.append(
         "A value is the mean over seeds of a mean over the updates since the point before, with "
         "its 95 % bootstrap interval. Cosines are of the step that is subtracted from the "
-        "parameters, so plain gradient descent has 1 with the gradient. `relative_update` and "
+        "parameters, so plain gradient descent has 1 with the gradient; an update of 0, such as "
+        "those of a learning rate annealed to 0, has none. `relative_update` and "
         "`relative_noise` are ratios of norms; `update_over_parameter` and "
         "`noise_over_parameter` are means over parameters of what the OPEN paper plots in its "
         "figures 12 and 13. A neuron counts as dormant at 0 if it is never active in a "
@@ -220,7 +234,9 @@ def _numbers(curves: Curves, name: str) -> list[str]:
     several = len(curves.values[name]) >= statistics.LEAST_SEEDS
     ends = [[end[i] for end in curves.bands[name]] for i in (0, -1)]
     return [
-        f"{middle:.4g}" + (f" ({low:.4g} to {high:.4g})" if several else "")
+        (f"{middle:.4g}" + (f" ({low:.4g} to {high:.4g})" if several else ""))
+        if np.isfinite(middle)
+        else "none"
         for middle, low, high in [*ends, curves.overall[name]]
     ]
 

@@ -106,7 +106,8 @@ def _draw(title: str, rows: list[str], shown: Mapping[str, "Curves"]) -> "Figure
     axes[0][0].xaxis.set_major_formatter(plot_style.engineering())
     axes[0][0].xaxis.set_major_locator(_few())
     figure.suptitle(textwrap.fill(title, 80), fontsize=FONT + 1)
-    figure.supxlabel("environment steps", fontsize=FONT)
+    # A label of the whole figure would lie under the legend.
+    axes[-1][1].set_xlabel("environment steps", fontsize=FONT)
     handles, labels = axes[0][0].get_legend_handles_labels()
     seeds = sorted({len(next(iter(curves.values.values()))) for curves in shown.values()})
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -156,8 +157,10 @@ def _scale(axes: np.ndarray, statistic: str) -> None:
     """Scales of a row, whose axes share the vertical one."""
     low, high = axes[0].get_ylim()
     lines = [np.asarray(line.get_ydata(), float) for axis in axes for line in axis.get_lines()]
-    values = np.concatenate(lines) if lines else np.ones(1)
-    if statistic in _LOGARITHMIC and values.min() > 0 and values.max() > 20 * values.min():
+    values = np.concatenate([*lines, np.full(1, np.nan)])
+    values = values[np.isfinite(values)]
+    positive = len(values) > 0 and values.min() > 0
+    if statistic in _LOGARITHMIC and positive and values.max() > 20 * values.min():
         axes[0].set_yscale("log")
     elif statistic.startswith("dormant_"):
         axes[0].set_ylim(-0.02, max(0.1, high))

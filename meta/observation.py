@@ -13,7 +13,7 @@ Names are ``STATISTIC/NETWORK``, where the network is a top-level entry of ``par
 the update, u0 the step without noise, and |.| the Euclidean norm:
 
 ======================  ==============================================================
-cos_gradient            cosine of u and g, in [-1, 1] (F.2)
+cos_gradient            cosine of u and g, in [-1, 1] (F.2), over updates where neither is 0
 cos_momentum_B          cosine of u and m <- B m + (1 - B) g, this g included (F.2)
 relative_update         |u0| / |p|
 update_over_parameter   mean of |u0_i / p_i| where p_i is not 0 (F.3)
@@ -44,6 +44,8 @@ from meta.population import Engine, ProgressFunction, Recording
 TAUS = (0.0, 0.025, 0.1)
 ALL = "all"
 _COUNT = "updates"
+# Counts the updates that have a direction: an annealed learning rate ends at 0.
+_DEFINED = "defined"
 # A neuron that is never active scores epsilon over its layer's mean activity (see
 # agents.actor_critic.DORMANCY_EPSILON) and not exactly 0: below this it counts as 0.
 _SILENT = 1e-6
@@ -151,6 +153,8 @@ def _measure(
             "cos_gradient": _cosine(step[part], gradient[part]),
             **_sizes(parameter[part], step[part], calm[part]),
         }
+        there = (values["update_norm"] > 0) & (values["gradient_norm"] > 0)
+        values[_DEFINED] = there.astype(jnp.float32)
         for decay, momentum in zip(MOMENTUM_DECAYS, momenta, strict=True):
             values[f"cos_momentum_{decay}"] = _cosine(step[part], momentum[part])
         found |= {f"{name}/{network}": value for name, value in values.items()}
@@ -280,8 +284,20 @@ class Observer(Engine):
             name: np.diff(values.astype(np.float64), axis=1, prepend=0.0)
             for name, values in recording.probed.items()
         }
-        count = since.pop(_COUNT)  # at least one update between points
-        return recording._replace(probed={name: sums / count for name, sums in since.items()})
+        return recording._replace(probed=_means(since))
+
+
+def _means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums over updates as means, NaN for cosines where no update had a direction."""
+    found = {}
+    for name, values in sums.items():
+        statistic, _, network = name.partition("/")
+        if statistic not in (_COUNT, _DEFINED):
+            directed = statistic.startswith("cos_")
+            count = sums[f"{_DEFINED}/{network}" if directed else _COUNT]
+            # At least one update lies between points, but maybe none with a direction.
+            found[name] = np.where(count > 0, values / np.maximum(count, 1.0), np.nan)
+    return found
 
 
 def _sums_of_updates(state: TrainState) -> Statistics:

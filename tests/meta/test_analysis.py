@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from meta import analysis, contestants, evaluation_run, results, statistics
+from meta import analysis, contestants, evaluation_run, observation, results, statistics
 from meta.analysis import analyze
 from meta.evaluation_run import Request
 from meta.evaluation_store import Cell, Store
@@ -92,6 +92,21 @@ def test_seeds_that_fail_are_left_out_and_named(tmp_path):
     np.testing.assert_allclose(curves.bands["parameter_norm/all"].point, [3.0, 4.0])
     assert curves.overall["parameter_norm/all"].point == 3.5
     assert "NaN or infinite: seeds 1" in analysis._markdown({"catch": {"sgd": curves}})
+
+
+def test_updates_of_0_have_no_direction():
+    sums = {
+        "updates": np.array([[2.0, 2.0]]),
+        "defined/all": np.array([[1.0, 0.0]]),
+        "cos_gradient/all": np.array([[0.5, 0.0]]),
+        "update_norm/all": np.array([[3.0, 0.0]]),
+    }
+    means = observation._means(sums)
+    np.testing.assert_array_equal(means["cos_gradient/all"], [[0.5, np.nan]])
+    np.testing.assert_array_equal(means["update_norm/all"], [[1.5, 0.0]])
+    curves = np.repeat(means["cos_gradient/all"], 2, axis=0)
+    np.testing.assert_array_equal(analysis._bands({"a": curves})["a"].low, [0.5, np.nan])
+    np.testing.assert_array_equal(analysis._over_time(curves), [0.5, 0.5])
 
 
 def test_bands_are_means_with_intervals_of_each_curve():
