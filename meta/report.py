@@ -6,7 +6,6 @@ is damaged, is said where it would stand.
 
 import dataclasses
 import datetime as dt
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from learned_opt.registry import did_you_mean
 from meta import (
     evaluation_report,
     report_agents,
+    report_commands,
     report_folders,
     report_html,
     report_others,
@@ -100,15 +100,16 @@ def _introduction(folders: list[Folder]) -> str:
 
 
 def _commands(request: Request, folders: list[Folder]) -> str:
-    given = [*request.folders, f"--out={request.out}", f"--normalise_by={request.normalise_by}"]
+    words = ["launchers/report.py", *request.folders]
+    given = [f"--out={request.out}", f"--normalise_by={request.normalise_by}"]
     given += [f"--reference={name}" for name in request.references]
     given += [] if request.render else ["--norender"]
     if request.render:
         names = ("agent_timesteps", "agents_per_task", "seed")
         given += [f"--{name}={getattr(request, name)}" for name in names]
-    command = " ".join(["python launchers/report.py", *map(shlex.quote, given)])
+    command = report_commands.line([*words, *given])
     return (
-        report_setup.commands(folders)
+        report_commands.section(folders)
         + report_html.heading("This report")
         + report_html.code(command)
     )

@@ -20,7 +20,10 @@ KINDS = {
     "meta_gradient": "meta-training by meta-gradients",
     "study": "comparison of meta-trainings",
     "evaluation": "evaluation",
+    "analysis": "analysis of updates",
+    "tuning": "tuning",
 }
+_WITH_RESULTS = ("es", "meta_gradient", "study", "evaluation", "analysis")
 Row = dict[str, float]
 
 
@@ -79,7 +82,9 @@ def read(path: Path, label: str) -> Folder:
     problems: list[str] = []
     config = _read_json(path / "config.json", problems, needed=True)
     kind = _kind(config)
-    cells = _read_json(path / "manifest.json", problems, needed=kind == "evaluation").get("cells")
+    cells = _read_json(
+        path / "manifest.json", problems, needed=kind in ("evaluation", "analysis", "tuning")
+    ).get("cells")
     metrics: list[Row] = []
     if kind in ("es", "meta_gradient") or (path / "metrics.csv").exists():
         metrics = _read_metrics(path / "metrics.csv", problems)
@@ -188,7 +193,7 @@ def _read_metrics(path: Path, problems: list[str]) -> list[Row]:
 
 def _read_results(path: Path, kind: str, problems: list[str]) -> results.Table | None:
     if not path.is_file():
-        if kind in KINDS:
+        if kind in _WITH_RESULTS:
             problems.append(f"{path.name} is missing: nothing was evaluated yet.")
         return None
     try:

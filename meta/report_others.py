@@ -15,15 +15,17 @@ _REBUILT = {
     "improvement.png", "profile.png", "sample_efficiency.png", "meta_training.png",
 }  # fmt: skip
 _REBUILT_STARTS = ("returns_", "overview_")
+# By how a file's name begins or, after the task's, ends.
 _TITLES = {
-    "tuning": "Tuned baselines: score of each learning rate (mean return; chosen: 1)",
+    "tuning": "Tuned hyperparameters: score of each candidate (chosen: 1)",
     "report": "Page of the study",
     "summary": "Summary",
+    "analysis": "Statistics of updates, a line for each point",
     "dormancy": "Dormancy: share of dormant neurons over training (as OPEN's figure 10)",
     "cosine": "Cosine similarity of updates (as OPEN's figure 11)",
-    "relative_update": "Size of updates relative to the parameters (as OPEN's figure 12)",
-    "update_size": "Size of updates relative to the parameters (as OPEN's figure 12)",
-    "stochasticity": "Relative stochasticity of updates (as OPEN's figure 13)",
+    "update_size": "Size of updates (as OPEN's figure 12)",
+    "stochasticity": "Stochasticity of updates (as OPEN's figure 13)",
+    "norms": "Norms of parameters over training",
     "heat_map": "Mean final return over the grid",
 }
 
@@ -56,7 +58,7 @@ def _taken(folder: Folder, path: Path) -> str:
     where = f"{title} ({folder.label}/{path.name})"
     try:
         if path.suffix == ".png":
-            return page.figure(_whole_image(path), f"{where}, as the folder has it.")
+            return page.figure(_whole_image(path), f"{where}.")
         text = read_text(path)
     except (OSError, ValueError) as error:
         return page.missing(f"{path.name} cannot be shown: {error}")
@@ -87,8 +89,10 @@ def _whole_image(path: Path) -> bytes:
 
 
 def _title(stem: str) -> str:
-    for start in sorted(_TITLES, key=len, reverse=True):
-        if stem.startswith(start):
-            rest = stem.removeprefix(start).strip("_-").replace("_", " ")
-            return _TITLES[start] + (f": {rest}" if rest else "")
+    for name, title in _TITLES.items():
+        if stem == name:
+            return title
+        for rest in (stem.removeprefix(f"{name}_"), stem.removesuffix(f"_{name}")):
+            if rest != stem:
+                return f"{title}: {rest.replace('_', ' ')}"
     return stem.replace("_", " ")

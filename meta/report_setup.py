@@ -1,9 +1,8 @@
-"""A report's sections on folders: what they are, what differs, how to make them again."""
+"""A report's sections on folders: what they are, what differs, and versions."""
 
 import dataclasses
 import json
 import platform
-import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import learned_opt
 from meta import report_html as page
-from meta import results, task_presets
+from meta import task_presets
 from meta.report_folders import KINDS, Folder
 from meta.tasks import make_agent_config
 
@@ -157,59 +156,6 @@ def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
     return {
         task: block for task, block in _task_blocks(folder).items() if {"env", "agent"} <= {*block}
     }
-
-
-def commands(folders: list[Folder]) -> str:
-    """The commands that make the folders again, and this report."""
-    body = ""
-    for folder in folders:
-        command = _command(folder)
-        body += page.heading(folder.label)
-        if command is None:
-            body += page.missing("Its config is missing or of a kind that tells no command.")
-        else:
-            body += page.code(command)
-    return body
-
-
-def _command(folder: Folder) -> str | None:
-    again = f"{folder.path}-again"
-    if folder.is_training or folder.kind == "study":
-        name = "compare" if folder.kind == "study" else "train"
-        config = f"configs/saved.py:{folder.path / 'config.json'}"
-        return _line([f"launchers/{name}.py", f"--config={config}", f"--workdir={again}"])
-    if folder.kind != "evaluation" or not folder.manifest:
-        return None
-    settings, table = folder.config, folder.table
-    words = ["launchers/evaluate.py"]
-    for name, source in dict.fromkeys(_sources(folder)):
-        words.append(f"--optimizer={source if name == source else f'{name}={source}'}")
-    words += [f"--task={task}" for task in dict.fromkeys(c["task"] for c in folder.manifest)]
-    seeds = len(set(table.seed.tolist())) if table is not None else 0
-    words += [f"--agent={settings.get('agent', 'ppo')}"]
-    words += [f"--num_seeds={seeds}"] if seeds else []
-    if settings.get("total_timesteps"):
-        words.append(f"--total_timesteps={settings['total_timesteps']}")
-    words += [f"--{name}={settings[name]}" for name in ("seed", "points") if name in settings]
-    for flag, field in (("agent_option", "agent_options"), ("env_option", "env_options")):
-        options = settings.get(field)
-        for name, value in options.items() if isinstance(options, dict) else ():
-            words.append(f"--{flag}={name}={json.dumps(value)}")
-    if not any(results.is_untrained(cell["optimizer"]) for cell in folder.manifest):
-        words.append("--nountrained")
-    chunks = {cell.get("seeds_per_device") for cell in folder.manifest}
-    if len(chunks) == 1 and isinstance(width := chunks.pop(), int):
-        words.append(f"--chunk={width}")  # batching changes the last digits
-    return _line([*words, f"--workdir={again}"])
-
-
-def _sources(folder: Folder) -> list[tuple[str, str]]:
-    cells = [cell for cell in folder.manifest if not results.is_untrained(cell["optimizer"])]
-    return [(cell["optimizer"], cell["source"]) for cell in cells]
-
-
-def _line(words: list[str]) -> str:
-    return " \\\n    ".join(["python " + words[0], *(shlex.quote(word) for word in words[1:])])
 
 
 def versions(folders: list[Folder]) -> str:
