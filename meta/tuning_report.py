@@ -223,10 +223,11 @@ def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
         plot_style.dress(axis, "", name.replace("_", " "), "")
         _scale(axis, name, [float(row.values[name]) for row in ranked])
     seeds = len(ranked[0].scores)
-    what = f"mean and 95 % interval, {seeds} seeds" if seeds > 1 else "one seed"
+    what = f"mean{' and 95 % interval' * as_lines}, {seeds} seeds" if seeds > 1 else "one seed"
     label = about.criterion.replace("_", " ").replace("area", "mean return over training")
     figure.supylabel(f"{label} ({what})", fontsize=FONT)
     title = f"{about.optimizer} on {about.task}, {about.env_steps:,} environment steps"
+    title += "" if as_lines else "; the star is the one chosen"
     figure.suptitle(title, fontsize=FONT + 1)
     if as_lines:
         axis = figure.axes[0]
@@ -256,6 +257,7 @@ def _scale(axis: "Axes", name: str, values: list[float]) -> None:
         axis.set_xticks([0, 1], ["false", "true"])
         axis.set_xlim(-0.5, 1.5)
     elif name in NEAR_ONE:
-        axis.set_xticks(sorted(set(values)) if len(set(values)) <= 4 else axis.get_xticks())
+        if len(set(values)) <= 4:
+            axis.set_xticks(sorted(set(values)))
     elif min(values) > 0 and max(values) > 5 * min(values):
         axis.set_xscale("log")
