@@ -107,8 +107,8 @@ def _validation_plot(runs: list[Folder], path: Path) -> None:
 def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
     """The results of all folders in one table, and notes on how names were told apart.
 
-    A task whose settings differ between folders is another task in each of them; an optimizer
-    that two folders have results of, not the same ones, is another optimizer in each.
+    A task whose settings differ between folders is another task in each of them. Of an optimizer
+    that several folders have results of, not the same ones, the first folder's keep the name.
     """
     known = {folder.label: folder.table for folder in folders if folder.table is not None}
     notes: list[str] = []
@@ -131,15 +131,21 @@ def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
             task = renamed.get((label, row.task), row.task)
             found = groups.setdefault((task, row.optimizer), {})
             found.setdefault(label, []).append(row._replace(task=task))
+    analyses = {folder.label for folder in folders if folder.kind == "analysis"}
     rows: list[results.Row] = []
     for (task, optimizer), by_folder in groups.items():
-        contents = {repr(sorted(of_folder)): of_folder for of_folder in by_folder.values()}
-        if len(contents) == 1:  # one folder, or copies of the same runs
-            rows += next(iter(contents.values()))
-            continue
-        notes.append(f"{optimizer} on {task}: results in several folders, shown apart.")
-        for label, of_folder in by_folder.items():
-            rows += [row._replace(optimizer=_named(optimizer, label)) for row in of_folder]
+        # An analysis repeats runs of an evaluation; its own count where there is none.
+        evaluated = {k: v for k, v in by_folder.items() if k not in analyses} or by_folder
+        alike_rows = {repr(sorted(v)): (k, v) for k, v in reversed(evaluated.items())}
+        (first, _), *others = apart = list(reversed(alike_rows.values()))
+        for label, of_folder in apart:
+            name = optimizer if label == first else _named(optimizer, label)
+            rows += [row._replace(optimizer=name) for row in of_folder]
+        if others:
+            notes.append(
+                f"{optimizer} on {task}: several folders have results; the plain name is that of "
+                f"{first}, those of {', '.join(label for label, _ in others)} stand beside it."
+            )
     return (results.from_rows(rows) if rows else None), notes
 
 

@@ -130,7 +130,7 @@ def write(tmp_path, *folders, render=False, **wishes):
 def test_all_kinds_of_folders_make_one_page_without_a_network(tmp_path):
     plain = tmp_path / "tuned"
     plain.mkdir()
-    (plain / "config.json").write_text(json.dumps({"kind": "tuning", "trials": 3}))
+    (plain / "config.json").write_text(json.dumps({"kind": "other", "trials": 3}))
     (plain / "grid.csv").write_text("learning_rate,score\n0.1,2.5\n0.2,3.5\n")
     (plain / "summary.md").write_text(
         "# Best\n\n| a | b |\n| --- | --- |\n| 1\\|2 | x |\n\n- one\n"
@@ -151,7 +151,7 @@ def test_all_kinds_of_folders_make_one_page_without_a_network(tmp_path):
         assert shown in page.text, shown
     assert len(page.of("section")) == 8
     assert len(page.of("table")) >= 8 and len(page.of("img")) >= 8
-    assert "Not drawn" not in page.text and page.text.count("missing") == 1  # tuned: no command
+    assert "Not drawn" not in page.text and page.text.count("missing") == 1  # the command
     # What differs between the two trainings is their seed alone.
     assert re.search(r"fieldab.*?seed07", page.text.replace("\n", ""))
 
@@ -163,7 +163,7 @@ def test_equal_results_are_pooled_once_and_others_told_apart(tmp_path):
     (second / "results.csv").unlink()
     results.append(second / "results.csv", rows("catch", "adam", low=5.0))
     table, notes = report.report_results.pool(report_folders.read_all([str(first), str(second)]))
-    assert table.optimizers() == ["adam [a]", "adam [b]", "sgd"] and "several folders" in notes[0]
+    assert table.optimizers() == ["adam", "adam [b]", "sgd"] and "several folders" in notes[0]
 
 
 def test_tasks_of_other_settings_are_other_tasks(tmp_path):
