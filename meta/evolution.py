@@ -93,7 +93,7 @@ class EvolutionTrainer:
       initial_theta: where to start; the optimizer's own initial theta if None.
     """
 
-    unit = "generation"
+    unit: str = "generation"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from learned_opt.registry import did_you_mean
 from meta import evaluation, memory, progress
 from meta.evolution import EvolutionConfig, EvolutionTrainer
 from meta.meta_gradient import MetaGradientConfig, MetaGradientTrainer
+from meta.outer_loop import MetaTrainer
 from meta.population import Engine, default_devices
 from meta.tasks import Task, make_task
 
@@ -52,7 +53,7 @@ class Experiment(NamedTuple):
     initial_theta: MetaParams | None
     tasks: list[Task]
     engines: list[Engine]
-    trainer: EvolutionTrainer | MetaGradientTrainer
+    trainer: MetaTrainer
     keys: Keys
 
     @property
@@ -132,7 +133,7 @@ def _make_trainer(
     tasks: list[Task],
     engines: list[Engine],
     initial_theta: MetaParams | None,
-) -> EvolutionTrainer | MetaGradientTrainer:
+) -> MetaTrainer:
     settings, length = TRAINERS[outer["name"]]
     fields = {k: v for k, v in outer.items() if k not in (*_SCHEDULE, length)}
     known = [field.name for field in dataclasses.fields(settings)]

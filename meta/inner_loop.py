@@ -27,13 +27,13 @@ class UpdateStatistics(NamedTuple):
       squared_norm: of the update.
       relative_norm: of the update over the parameters' norm.
       agreement: share of the parameters whose update goes against the gradient's sign.
-      count: updates so far.
+      num_updates: so far.
     """
 
     squared_norm: jax.Array
     relative_norm: jax.Array
     agreement: jax.Array
-    count: jax.Array
+    num_updates: jax.Array
 
 
 class _State(NamedTuple):
@@ -115,7 +115,7 @@ def _measure(
         statistics.squared_norm + squared,
         statistics.relative_norm + relative,
         statistics.agreement + sum(against) / max(elements, 1),
-        statistics.count + 1.0,
+        statistics.num_updates + 1.0,
     )
 
 
@@ -172,14 +172,14 @@ class InnerLoop(NamedTuple):
             step = jax.checkpoint(step)
         state, _ = jax.lax.scan(step, state, None, length=self.inner_updates)
         loss, state = self.agent.outer_loss(state)
-        sums = state.opt_state.statistics  # at least one update was made, so count >= 1
-        penalty = sums.squared_norm / sums.count
+        sums = state.opt_state.statistics  # at least one update was made, so num_updates >= 1
+        penalty = sums.squared_norm / sums.num_updates
         stretch = Stretch(
             outer_loss=loss,
             episode_return=jnp.mean(state.episode_return),
             update_norm=jnp.sqrt(jax.lax.stop_gradient(penalty)),
-            relative_update=sums.relative_norm / sums.count,
-            sign_agreement=sums.agreement / sums.count,
+            relative_update=sums.relative_norm / sums.num_updates,
+            sign_agreement=sums.agreement / sums.num_updates,
         )
         value = loss + self.regularization * penalty
         return value, jax.lax.stop_gradient((state, stretch))

@@ -107,7 +107,7 @@ class MetaGradientTrainer:
       devices: to shard the agents over.
     """
 
-    unit = "meta-step"
+    unit: str = "meta-step"
 
     def __init__(
         self,
@@ -203,7 +203,8 @@ class MetaGradientTrainer:
             on_progress(0.0)  # may stop here, before the state is consumed
         number = self.steps_done(state)
         key = jax.random.fold_in(state.key, number)
-        agents, gradients, metrics = [], [], {}
+        agents, gradients = [], []
+        metrics: dict[str, float] = {}
         for index, (task, pipeline) in enumerate(zip(self._tasks, self.pipelines, strict=True)):
             moved, gradient, stretch = pipeline.advance(
                 state.theta, state.agents[index], number, jax.random.fold_in(key, index)

@@ -56,7 +56,7 @@ def reset_turns(meta_step: int, num_agents: int, reset_interval: int) -> np.ndar
     """
     if not reset_interval or meta_step == 0:
         return np.zeros(num_agents, bool)
-    return meta_step % reset_interval == reset_indices(num_agents, reset_interval)
+    return reset_indices(num_agents, reset_interval) == meta_step % reset_interval
 
 
 class Cost(NamedTuple):
@@ -179,7 +179,7 @@ class Pipeline:
         return jax.jit(self._per_device(renew, (True, False, False), True), donate_argnums=0)
 
     @functools.cached_property
-    def _advance(self) -> Callable:
+    def _advance(self) -> Any:  # jitted
         """(theta, states) -> (states, gradients, measurements, finite)."""
         one = jax.value_and_grad(self._loop.objective, has_aux=True)
 
