@@ -16,8 +16,9 @@ from meta.report_folders import Folder, read_text
 def section(folders: list[Folder]) -> str:
     """The commands that make the folders again, each in a new folder beside it."""
     body = page.paragraph(
-        "Run in the toolkit's own folder, of the version and commit above. Results are the same "
-        "bits on the same kind of machine; each command writes to a new folder."
+        "To run in the toolkit's own folder; each writes to a new folder. Folders do not record "
+        "the toolkit's commit: that above is the one that made this page. Paths of optimizer "
+        "files are as they were given then."
     )
     for folder in folders:
         words = _words(folder)
