@@ -9,6 +9,7 @@ import learned_opt
 from learned_opt import open_optimizer
 from learned_opt.open_optimizer import OpenConfig, make_open
 from tests.learned_opt.test_optimizer_contract import context, example_params
+from tests.marks import slow_but
 
 KINDS = {
     "open": {},
@@ -55,8 +56,10 @@ def assert_close(a, b, rtol=2e-5, atol=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("make_params", [example_params, larger_params])
+@pytest.mark.parametrize("kind", slow_but(("open", "large", "no_features"), list(KINDS)))
+@pytest.mark.parametrize(
+    "make_params", slow_but((example_params,), (example_params, larger_params))
+)
 def test_equals_the_definition(kind, make_params):
     xla, fused = optimizers(kind)
     theta, params = theta_of(xla), make_params()
@@ -157,6 +160,7 @@ def test_zero_gradients_are_fine():
     assert_close(*results)
 
 
+@pytest.mark.slow
 def test_two_devices_at_once(run_python):
     text = """
 import jax, jax.numpy as jnp, numpy as np

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import learned_opt
+from tests.marks import slow_but
 
 
 def example_params():
@@ -31,7 +32,7 @@ def context(params):
     }
 
 
-@pytest.fixture(params=learned_opt.names())
+@pytest.fixture(params=slow_but(("adam", "open", "optim4rl", "star"), learned_opt.names()))
 def optimizer(request):
     options = {}
     if request.param.startswith(("open", "no_features")):

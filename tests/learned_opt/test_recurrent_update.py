@@ -7,6 +7,7 @@ import pytest
 
 import learned_opt
 from learned_opt import optim4rl, recurrent_update
+from tests.marks import slow_but
 
 FAMILIES = optim4rl.FAMILIES
 
@@ -59,7 +60,7 @@ def assert_close(found, expected, tolerance):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("size", [3, 64, 1000])
+@pytest.mark.parametrize("size", slow_but((64,), (3, 64, 1000)))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_the_definition_with_its_derivatives(family, size):
     xla, fused = optimizers(family)
@@ -81,7 +82,7 @@ def test_other_hidden_sizes():
         assert_close(jax.jit(with_derivatives(fused))(*arguments), expected, 1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(("optim4rl",), FAMILIES))
 def test_batches_of_agents_and_of_theta(family):
     xla, fused = optimizers(family)
     theta = theta_of(xla)
@@ -144,6 +145,7 @@ def test_saturated_gates_pass_nothing_on():
     assert all(bool(jnp.all(kernel == 0)) for kernel in kernels)
 
 
+@pytest.mark.slow
 def test_two_devices_at_once(run_python):
     text = """
 import jax, jax.numpy as jnp, numpy as np

@@ -65,6 +65,7 @@ def test_agents_taken_together_or_one_by_one_give_the_same():
     np.testing.assert_allclose(results[0], results[2], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_device_equals_four(run_python):
     text = """
 import jax

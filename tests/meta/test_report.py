@@ -232,6 +232,7 @@ def test_bad_wishes_are_refused(tmp_path, wishes, message):
         report.Request((str(tmp_path),), str(tmp_path / "r.html"), **wishes)
 
 
+@pytest.mark.slow
 def test_agents_are_trained_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
     folder = evaluation(tmp_path / "e", ("sgd",))
     first = check_self_contained(write(tmp_path, folder, render=True, agent_timesteps=128))
@@ -283,6 +284,7 @@ def test_images_of_other_kinds_are_refused():
         report_html.figure(b"<svg onload=alert(1)>", "x")
 
 
+@pytest.mark.slow
 def test_chromium_finds_nothing_to_complain_of_or_to_ask_for(tmp_path):
     executable = browser.find()
     if executable is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import environments
+from tests.marks import slow_but
 
 NUM_ENVS = 3
 NUM_STEPS = 30
@@ -20,7 +21,6 @@ GRIDWORLD_NAMES = [name for name in FULL_NAMES if "gridworld/" in name]
 GYMNAX_NAMES = [name for name in FULL_NAMES if name.startswith("gymnax/")]
 
 # Brax takes seconds to trace, and most of a minute to compile; MinAtar compiles for seconds.
-FAST_NAMES = [*GYMNAX_NAMES, *GRIDWORLD_NAMES, "brax/fast", "brax/inverted_pendulum"]
 FAST_TO_RUN = [
     "gridworld/big_dense_long",
     "gridworld/small_dense_short",
@@ -33,10 +33,7 @@ FAST_TO_RUN = [
     "gymnax/MountainCarContinuous-v0",
     "brax/fast",
 ]
-
-
-def slow_but(fast, names):
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+FAST_NAMES = [*FAST_TO_RUN, *GYMNAX_NAMES[::4], *GRIDWORLD_NAMES[::4]]
 
 
 def make_with_limit(name, limit):

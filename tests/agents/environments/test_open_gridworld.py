@@ -12,6 +12,7 @@ from agents import AgentConfig, environments, make_agent
 from agents.environments import episodes, mazes, open_gridworld, open_gridworld_tasks
 from agents.environments.open_gridworld import MOVES, OpenGridworldState
 from agents.environments.open_gridworld_tasks import DISTRIBUTIONS, TaskDistribution
+from tests.marks import slow_but
 
 UP, DOWN, LEFT, RIGHT, STAY = range(5)
 EVALUATED = (
@@ -154,7 +155,7 @@ def test_episodes_of_random_gridworlds_start_with_objects_drawn_anew():
     assert not np.any(np.asarray(states.objects) == int(task.start))
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", slow_but(("all", "rand_all", "sparse"), list(DISTRIBUTIONS)))
 def test_drawn_tasks_fit_their_distribution(name):
     distribution, tasks = DISTRIBUTIONS[name], tasks_of(name, 300)
     size = distribution.size
@@ -204,7 +205,7 @@ def test_walls_by_hand():
     assert not {5, 7 * 11 + 5, 4 * 11 + 2, 4 * 11 + 8} & set(DISTRIBUTIONS["long_dense"].walls)
 
 
-@pytest.mark.parametrize("name", EVALUATED)
+@pytest.mark.parametrize("name", slow_but(("rand_all", "labyrinth"), list(EVALUATED)))
 def test_the_evaluated_ones_have_short_names(name):
     assert environments.make(name).spec.name == f"open_gridworld/{name}"
 
