@@ -187,6 +187,7 @@ def test_a2c_learns_a_small_gridworld():
     assert late > 3
 
 
+@pytest.mark.slow
 def test_a_shared_network_with_convolutions_trains_end_to_end():
     config = dataclasses.replace(
         OPTIM4RL, num_envs=4, total_timesteps=4 * 20 * 2, convolutions=((16, 2),)

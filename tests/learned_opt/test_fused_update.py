@@ -69,6 +69,7 @@ def test_equals_the_definition(kind, make_params):
     assert_close(got, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_equals_the_definition_outside_jit_and_with_given_noise():
     xla, fused = optimizers()
     theta, params = theta_of(xla), example_params()
@@ -108,6 +109,7 @@ def test_batches_of_theta_and_of_seeds():
     assert_close(mapped, jax.tree.map(lambda x: x[:, 0], batch(fused)[0]))
 
 
+@pytest.mark.slow
 def test_derivatives_are_the_definitions():
     xla, fused = optimizers()
     theta, params = theta_of(xla), example_params()
@@ -133,6 +135,7 @@ def test_derivatives_are_the_definitions():
     assert_close(jax.tree.map(lambda x: x[1], batched), expected[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_what_is_not_finite_is_not_hidden(bad):
     xla, fused = optimizers()

@@ -111,6 +111,7 @@ def test_l2lgd2_shows_gradients_of_any_size():
     assert bool(jnp.all(jnp.isfinite(slopes)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, "star"])
 def test_meta_gradients_through_many_updates_are_finite(family):
     optimizer = learned_opt.make(family)

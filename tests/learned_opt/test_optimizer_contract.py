@@ -93,6 +93,7 @@ def test_second_step_does_not_compile_again(optimizer, params, grads):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_vmap_over_theta_equals_one_by_one(optimizer, params, grads):
     thetas = jax.vmap(optimizer.init)(jax.random.split(jax.random.key(1), 3))
     if not jax.tree.leaves(thetas):
@@ -112,6 +113,7 @@ def test_vmap_over_theta_equals_one_by_one(optimizer, params, grads):
         )
 
 
+@pytest.mark.slow
 def test_gradient_with_respect_to_theta_is_finite(optimizer, params, grads):
     theta = optimizer.init(jax.random.key(0))
 

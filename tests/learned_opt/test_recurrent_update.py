@@ -72,6 +72,7 @@ def test_equals_the_definition_with_its_derivatives(family, size):
     assert_close(cotangents, expected_cotangents, 1e-5)
 
 
+@pytest.mark.slow
 def test_other_hidden_sizes():
     for size in (1, 3, 16):
         xla, fused = optimizers("linear", hidden_size=size)

@@ -157,6 +157,7 @@ def test_outer_clipping_scales_down_and_never_up():
         np.testing.assert_allclose(optax.tree.norm(updates), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -197,6 +198,7 @@ def theta_of(state):
     return np.asarray(ravel_pytree(state.meta.theta)[0])
 
 
+@pytest.mark.slow
 def test_a_crash_costs_at_most_a_meta_step_and_changes_nothing(tmp_path, monkeypatch):
     whole = training.run(small_config(), str(tmp_path / "whole"))
     made = experiment.build(small_config())

@@ -32,6 +32,7 @@ def members(optimizer, count):
     return thetas, jax.random.split(jax.random.key(1), count)
 
 
+@pytest.mark.slow
 def test_curves_end_where_single_recordings_end_however_waves_are_filled(agent, optimizer):
     engine = Engine(optimizer, agent, members_per_device=2)
     thetas, keys = members(optimizer, 5)
@@ -89,6 +90,7 @@ def test_progress_is_told_and_can_stop_a_run(agent, optimizer):
         engine.run(thetas, keys, on_progress=stop)
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(run_python):
     text = """
 import jax

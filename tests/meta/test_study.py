@@ -25,6 +25,7 @@ def es_against_gradients():
     return config.to_dict()
 
 
+@pytest.mark.slow
 def test_variants_have_one_budget_and_one_report(tmp_path):
     made = study.build(es_against_gradients())
     trained = {v.name: v.made for v in made.variants}

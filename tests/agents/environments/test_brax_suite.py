@@ -124,6 +124,7 @@ def test_inverted_pendulum_pushed_one_way_terminates():
     )
 
 
+@pytest.mark.slow
 def test_ant_is_truncated_by_its_time_limit():
     env = environments.make("ant", episode_length=2)
     assert env.spec.observation_shape == (27,)

@@ -210,6 +210,7 @@ def test_the_evaluated_ones_have_short_names(name):
     assert environments.make(name).spec.name == f"open_gridworld/{name}"
 
 
+@pytest.mark.slow
 def test_an_agent_s_environments_share_one_task_and_agents_do_not():
     env = environments.make("rand_all")
     config = AgentConfig(total_timesteps=64, num_envs=4, num_steps=8, num_minibatches=2)
