@@ -15,6 +15,7 @@ from llvmlite import ir
 from learned_opt import fused_kernel
 from learned_opt.fused_kernel import NETWORK_ARGUMENTS, Spec
 from learned_opt.simd import F32, I32, I64, LANES, POINTER, Code, Machine, Value
+from learned_opt.xla_handler import write_metadata
 
 HANDLER = "handler"
 OPERANDS = (
@@ -29,7 +30,6 @@ _CHUNK = 64 * LANES
 # Positions, in words of 8 bytes, in the interface's structures.
 _EXTENSION, _API, _ARGUMENT_POINTERS, _RESULT_POINTERS = 1, 2, 9, 14  # XLA_FFI_CallFrame
 _DATA, _RANK, _DIMENSIONS = 3, 4, 5  # XLA_FFI_Buffer
-_API_VERSION = 4  # XLA_FFI_Api
 _METADATA = 3  # XLA_FFI_Metadata_Extension
 
 
@@ -235,7 +235,7 @@ def _write_handler(module: ir.Module, spec: Spec, member: ir.Function) -> None:
     extension = pointer(frame, _EXTENSION)
     asked = builder.icmp_unsigned("!=", builder.ptrtoint(extension, I64), I64(0))
     with builder.if_then(asked):
-        _write_metadata(code, pointer(frame, _API), pointer(extension, _METADATA))
+        write_metadata(code, pointer(frame, _API), pointer(extension, _METADATA))
         builder.ret(success)
     operands = pointer(frame, _ARGUMENT_POINTERS)
     results = pointer(frame, _RESULT_POINTERS)
@@ -286,22 +286,3 @@ def _lengths(
         "noise": {"none": I64(0), "given": size, "threefry": I64(2)}[spec.noise],
         "workspace": workspace,
     }
-
-
-def _write_metadata(code: Code, api: Value, metadata: Value) -> None:
-    """Says for which version of the interface the handler is made."""
-    builder = code.builder
-
-    def put(word: int, value: Value) -> None:
-        builder.store(value, code.at(metadata, word, I64))
-
-    # Major version 0 (the low half), and XLA's own minor version: the interface's rule is
-    # that minor versions only add members behind those that are read here.
-    version = code.scalar(api, _API_VERSION, I64)
-    put(1, I64(24))  # size of XLA_FFI_Api_Version
-    put(2, I64(0))
-    put(3, builder.and_(version, I64(0xFFFFFFFF << 32)))
-    put(4, I64(0))  # no traits
-    known = builder.icmp_unsigned(">=", code.scalar(metadata, 0, I64), I64(48))
-    with builder.if_then(known):
-        put(5, I64(0))  # no type of state

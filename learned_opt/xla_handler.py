@@ -61,7 +61,7 @@ def write_handler(
     extension = pointer(frame, _EXTENSION)
     asked = builder.icmp_unsigned("!=", builder.ptrtoint(extension, I64), I64(0))
     with builder.if_then(asked):
-        _write_metadata(code, pointer(frame, _API), pointer(extension, _METADATA))
+        write_metadata(code, pointer(frame, _API), pointer(extension, _METADATA))
         builder.ret(success)
     arrays: dict[str, Value] = {}
     for position, found in ((_OPERANDS, operands), (_RESULTS, results)):
@@ -87,7 +87,7 @@ def _product(code: Code, numbers: Value, count: Value) -> Value:
     return builder.load(room, typ=I64)
 
 
-def _write_metadata(code: Code, api: Value, metadata: Value) -> None:
+def write_metadata(code: Code, api: Value, metadata: Value) -> None:
     """Says for which version of the interface the handler is made."""
     builder = code.builder
 

@@ -135,7 +135,6 @@ def test_derivatives_are_the_definitions():
     assert_close(jax.tree.map(lambda x: x[1], batched), expected[0], rtol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_what_is_not_finite_is_not_hidden(bad):
     xla, fused = optimizers()

@@ -157,7 +157,6 @@ def test_outer_clipping_scales_down_and_never_up():
         np.testing.assert_allclose(optax.tree.norm(updates), expected, rtol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
