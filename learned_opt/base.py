@@ -83,7 +83,8 @@ def require_params(optimizer_name: str, params: Params) -> None:
     if params is None:
         raise ValueError(
             f"the optimizer {optimizer_name!r} reads the parameters: call "
-            "tx.update(grads, state, params)"
+            "tx.update(grads, state, params); for a training loop that leaves params out, make "
+            "it with as_optax(..., keep_params=True), which keeps a copy in the state"
         )
 
 

@@ -117,7 +117,8 @@ def pack(spec: "Spec", theta: base.MetaParams) -> jax.Array:
         return jnp.pad(x, widths)
 
     def tiles(kernel: jax.Array) -> jax.Array:
-        return pad(kernel).reshape(kernel.shape[0], -1, TILE).swapaxes(0, 1)
+        whole = pad(kernel)  # of no rows, where all inputs are shared
+        return whole.reshape(len(whole), whole.shape[1] // TILE, TILE).swapaxes(0, 1)
 
     def gates(kind: str, part: str) -> jax.Array:
         return 0.5 * jnp.concatenate([gru[kind + "r"][part], gru[kind + "z"][part]], axis=-1)

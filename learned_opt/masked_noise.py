@@ -13,17 +13,19 @@ def noisy_tensors(noise_on: tuple[str, ...], params: base.Params) -> tuple[bool,
     """For each tensor, whether it is of a network in ``noise_on``.
 
     Raises:
-      ValueError: none is.
+      ValueError: none is, and ``params`` is not a critic alone.
     """
     paths, _ = jax.tree_util.tree_flatten_with_path(params)
     networks = [base.key_names(path)[:1] for path, _ in paths]
     noisy = tuple(bool(network) and network[0] in noise_on for network in networks)
-    if not any(noisy):
-        found = sorted({network[0] for network in networks if network})
+    found = sorted({network[0] for network in networks if network})
+    if not any(noisy) and found != ["critic"]:
         raise ValueError(
             f"noise goes to the networks {noise_on}, but params has the top-level "
             f"entries {found}: put the actor's parameters under params[{noise_on[0]!r}], "
-            "or name the right ones with noise_on=(...)"
+            "or name the right ones with noise_on=(...); outside this toolkit say "
+            "as_optax(actor_key=...), or role='actor' and role='critic' where each network "
+            "has an optimizer of its own"
         )
     return noisy
 

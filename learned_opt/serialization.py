@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from learned_opt import base, presets, registry
+from learned_opt import base, presets, registry, standalone
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
 
@@ -37,6 +38,52 @@ class TrainedOptimizer(NamedTuple):
     optimizer: base.LearnedOptimizer
     theta: base.MetaParams
     metadata: dict[str, Any]
+
+    def as_optax(
+        self,
+        *,
+        total_updates: int | None = None,
+        updates_per_batch: int = 1,
+        epochs_per_batch: int | None = None,
+        role: standalone.Role = None,
+        actor_key: str = "actor",
+        keep_params: bool = False,
+        seed: int = 0,
+    ) -> optax.GradientTransformationExtraArgs:
+        """This optimizer for any training loop that takes an optax transformation.
+
+        It counts its own updates and keeps its own key, so ``tx.update(grads, state, params)``
+        is all that it needs; dormancy is taken for neutral (1) unless a call gives it. Its
+        state holds arrays alone, and can be vmapped, scanned, donated and saved.
+
+        Args:
+          total_updates: of the whole run (in PPO: iterations x epochs x minibatches). The
+            training proportion reaches 1 there and stays. Required.
+          updates_per_batch: made with one batch of data (in PPO: epochs x minibatches).
+          epochs_per_batch: passes over one batch; None: each update counts as one.
+          role: ``actor`` or ``critic`` where each network has an optimizer of its own (or a
+            function of params that tells which, for codes that make both from one); None
+            where one tree holds both.
+          actor_key: what the actor's parameters are called in such a tree.
+          keep_params: keep a copy of the parameters in the state, for loops that call
+            ``tx.update(grads, state)``. They must apply the updates as they are: put clipping
+            before this transformation, nothing behind it.
+          seed: of its noise; runs with other initial parameters draw other noise.
+
+        Raises:
+          ValueError: ``total_updates`` is missing, or a count is below 1 or does not fit; at
+            the first use: the tree does not tell actor from critic and the optimizer must
+            know, or params are missing and it reads them.
+        """
+        schedule = standalone.make_schedule(total_updates, updates_per_batch, epochs_per_batch)
+        return standalone.make_standalone(
+            self.optimizer.transform(self.theta),
+            schedule,
+            role=role,
+            actor_key=actor_key,
+            keep_params=keep_params,
+            seed=seed,
+        )
 
 
 def save(

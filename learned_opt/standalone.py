@@ -1,0 +1,221 @@
+"""A trained optimizer as an ordinary optax transformation, for anybody's training loop.
+
+Inside this toolkit an agent tells an optimizer how far training is and which neurons are
+dormant (``learned_opt.base``). Elsewhere nobody does: here the optimizer counts its own
+updates, keeps its own key and takes every neuron for neutral, and needs no more than
+``tx.init(params)`` and ``tx.update(grads, state, params)``.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt import base
+
+ROLES = ("actor", "critic")
+# Flax keeps trainable weights under this name; it tells nothing.
+_COLLECTION = "params"
+
+Role = str | Callable[[base.Params], str] | None
+
+
+class StandaloneState(NamedTuple):
+    """State of a standalone optimizer.
+
+    Attributes:
+      inner: the optimizer's own state.
+      num_updates: int32 scalar, made so far.
+      key_words: uint32 ``[2]``, the key of all draws; plain words, which any code can save.
+      params: a copy of the parameters where the optimizer keeps one, else None.
+    """
+
+    inner: optax.OptState
+    num_updates: jax.Array
+    key_words: jax.Array
+    params: base.Params
+
+
+class Schedule(NamedTuple):
+    """How updates make up a training run.
+
+    Attributes:
+      total_updates: of the whole run; >= 1.
+      updates_per_batch: made with one batch of data (in PPO: epochs x minibatches); >= 1.
+      epochs_per_batch: passes over a batch; divides ``updates_per_batch``.
+    """
+
+    total_updates: int
+    updates_per_batch: int
+    epochs_per_batch: int
+
+    def proportions(self, num_updates: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(training proportion, batch proportion), both in [0, 1].
+
+        As ``learned_opt.base`` defines them; beyond ``total_updates`` training stays at 1.
+        """
+        iterations = math.ceil(self.total_updates / self.updates_per_batch)
+        iteration = num_updates // self.updates_per_batch
+        minibatches = self.updates_per_batch // self.epochs_per_batch
+        epoch = (num_updates % self.updates_per_batch) // minibatches
+        training = jnp.minimum(iteration / max(iterations - 1, 1), 1.0)
+        batch = epoch / max(self.epochs_per_batch - 1, 1)
+        return training.astype(jnp.float32), batch.astype(jnp.float32)
+
+
+def make_schedule(
+    total_updates: int | None, updates_per_batch: int, epochs_per_batch: int | None
+) -> Schedule:
+    """A checked ``Schedule``; ``epochs_per_batch`` None makes every update an epoch.
+
+    Raises:
+      ValueError: a count is missing, below 1, or does not fit the others.
+    """
+    if total_updates is None:
+        raise ValueError(
+            "as_optax needs total_updates, the number of updates of the whole run (in PPO: "
+            "iterations x epochs x minibatches): as_optax(total_updates=...)"
+        )
+    epochs = updates_per_batch if epochs_per_batch is None else epochs_per_batch
+    schedule = Schedule(total_updates, updates_per_batch, epochs)
+    for name, value in schedule._asdict().items():
+        if isinstance(value, bool) or value != int(value) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    schedule = Schedule(*map(int, schedule))
+    if schedule.updates_per_batch > schedule.total_updates:
+        raise ValueError(
+            f"updates_per_batch={schedule.updates_per_batch} is more than "
+            f"total_updates={schedule.total_updates}, which counts the whole run"
+        )
+    if schedule.updates_per_batch % schedule.epochs_per_batch:
+        raise ValueError(
+            f"updates_per_batch={schedule.updates_per_batch} (epochs x minibatches) is not a "
+            f"multiple of epochs_per_batch={schedule.epochs_per_batch}"
+        )
+    return schedule
+
+
+def make_standalone(
+    tx: optax.GradientTransformationExtraArgs,
+    schedule: Schedule,
+    *,
+    role: Role = None,
+    actor_key: str = "actor",
+    keep_params: bool = False,
+    seed: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps an optimizer of this toolkit; see ``TrainedOptimizer.as_optax``.
+
+    Context that a caller does give (``dormancy=...``, ``loss=...``) goes to the optimizer.
+    """
+    if isinstance(role, str) and role not in ROLES:
+        raise ValueError(f"role must be one of {ROLES}, or a function of params, got {role!r}")
+    naming = _Naming(role, actor_key)
+
+    def init(params: base.Params) -> StandaloneState:
+        key = jax.random.key(seed, impl="threefry2x32")
+        key = jax.random.fold_in(key, _fingerprint(params))
+        return StandaloneState(
+            inner=tx.init(naming.rename(params, params)),
+            num_updates=jnp.int32(0),
+            key_words=jax.random.key_data(key),
+            # A copy, as the caller may donate or overwrite its own.
+            params=jax.tree.map(jnp.array, params) if keep_params else None,
+        )
+
+    def update(
+        grads: base.Params, state: StandaloneState, params: base.Params = None, **given: Any
+    ) -> tuple[base.Params, StandaloneState]:
+        if keep_params and params is None:
+            params = state.params
+        key = jax.random.wrap_key_data(state.key_words, impl="threefry2x32")
+        training, batch = schedule.proportions(state.num_updates)
+        context = {
+            "key": jax.random.fold_in(key, state.num_updates),
+            "training_proportion": training,
+            "batch_proportion": batch,
+            "dormancy": jax.tree.map(lambda _: jnp.ones(()), grads),
+            **given,
+        }
+        for name in ("dormancy", "noise"):
+            if context.get(name) is not None:
+                context[name] = naming.rename(context[name], grads)
+        # Without params the optimizer itself says whether it needs them.
+        named_params = None if params is None else naming.rename(params, grads)
+        named, inner = tx.update(naming.rename(grads, grads), state.inner, named_params, **context)
+        updates = naming.restore(named, grads)
+        kept = optax.apply_updates(params, updates) if keep_params else None
+        return updates, StandaloneState(inner, state.num_updates + 1, state.key_words, kept)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _fingerprint(params: base.Params) -> jax.Array:
+    """A uint32 of the parameters' bits.
+
+    Runs that start from other parameters draw other noise, also where they are one vmapped
+    program with one seed, and so do an actor and a critic with an optimizer each.
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(params):
+        bits = jax.lax.bitcast_convert_type(jnp.asarray(leaf, jnp.float32), jnp.uint32)
+        # Odd weights tell a permutation of the same numbers apart.
+        weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+        total = total * jnp.uint32(31) + jnp.sum(bits.reshape(-1) * weights, dtype=jnp.uint32)
+    return total
+
+
+class _Naming(NamedTuple):
+    """Gives a parameter tree of any kind the names that optimizers of this toolkit read.
+
+    Attributes:
+      role: of the whole tree, or a function that tells it from the tree; None where the
+        tree holds actor and critic by name.
+      actor_key: the name that the actor's parameters have in such a tree.
+    """
+
+    role: Role
+    actor_key: str
+
+    def _paths(self, like: base.Params) -> list[tuple[str, ...]]:
+        """For each leaf its names from the network down."""
+        flat, _ = jax.tree_util.tree_flatten_with_path(like)
+        paths = [base.key_names(path) for path, _ in flat]
+        while paths and all(len(path) > 1 and path[0] == _COLLECTION for path in paths):
+            paths = [path[1:] for path in paths]
+        role = self.role(like) if callable(self.role) else self.role
+        if role is None:
+            return [
+                ("actor", *path[1:]) if path[:1] == (self.actor_key,) else path or ("parameter",)
+                for path in paths
+            ]
+        if role not in ROLES:
+            raise ValueError(f"role(params) must give one of {ROLES}, got {role!r}")
+        return [(role, *path) for path in paths]
+
+    def rename(self, tree: Any, like: base.Params) -> dict[str, Any]:
+        """A tree like ``like`` as nested dicts: ``{'actor': {layer: {...}}, ...}``."""
+        leaves, treedef = jax.tree.flatten(tree)
+        expected = jax.tree.structure(like)
+        if treedef != expected:
+            raise ValueError(f"expected a tree like params, {expected}, got {treedef}")
+        named: dict[str, Any] = {}
+        for path, leaf in zip(self._paths(like), leaves, strict=True):
+            branch = named
+            for name in path[:-1]:
+                branch = branch.setdefault(name, {})
+            branch[path[-1]] = leaf
+        return named
+
+    def restore(self, named: dict[str, Any], like: base.Params) -> base.Params:
+        """The inverse of ``rename``."""
+        leaves = []
+        for path in self._paths(like):
+            branch = named
+            for name in path:
+                branch = branch[name]
+            leaves.append(branch)
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
