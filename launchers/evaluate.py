@@ -23,6 +23,11 @@ TOTAL_TIMESTEPS = flags.DEFINE_string(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder that keeps everything.")
 UNTRAINED = flags.DEFINE_boolean("untrained", True, "Run untrained controls of learned optimizers.")
+NEUTRAL_DORMANCY = flags.DEFINE_boolean(
+    "neutral_dormancy",
+    False,
+    "Run learned optimizers also with a dormancy of 1 everywhere, as in standalone use.",
+)
 NORMALISE_BY = flags.DEFINE_string(
     "normalise_by", "", "The optimizer whose mean return is 1; empty: adam, if it is there."
 )
@@ -52,6 +57,7 @@ def main(argv: list[str]) -> None:
         num_seeds=NUM_SEEDS.value,
         total_timesteps=TOTAL_TIMESTEPS.value,
         untrained=UNTRAINED.value,
+        neutral_dormancy=NEUTRAL_DORMANCY.value,
         normalise_by=NORMALISE_BY.value,
         references=REFERENCE.value,
         seed=SEED.value,

@@ -137,7 +137,7 @@ def make_standalone(
             "key": jax.random.fold_in(key, state.num_updates),
             "training_proportion": training,
             "batch_proportion": batch,
-            "dormancy": jax.tree.map(lambda _: jnp.ones(()), grads),
+            "dormancy": _neutral(grads),
             **given,
         }
         for name in ("dormancy", "noise"):
@@ -151,6 +151,25 @@ def make_standalone(
         return updates, StandaloneState(inner, state.num_updates + 1, state.key_words, kept)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def with_neutral_dormancy(optimizer: base.LearnedOptimizer) -> base.LearnedOptimizer:
+    """The same optimizer, for which no neuron is dormant: what standalone use costs it."""
+
+    def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
+        tx = optimizer.transform(theta)
+
+        def update(grads, state, params=None, **context):
+            neutral = {**context, "dormancy": _neutral(grads)}
+            return tx.update(grads, state, params, **neutral)
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    return base.LearnedOptimizer(optimizer.init, transform)
+
+
+def _neutral(like: base.Params) -> base.Params:
+    return jax.tree.map(lambda _: jnp.ones(()), like)
 
 
 def _fingerprint(params: base.Params) -> jax.Array:

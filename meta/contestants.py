@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import learned_opt
-from learned_opt import handcrafted, presets, registry
+from learned_opt import handcrafted, presets, registry, standalone
 from learned_opt.serialization import TrainedOptimizer
 from meta import results, task_presets
 
@@ -24,6 +24,7 @@ class Entry(NamedTuple):
       preset: its family and hyperparameters; None for a file of theta.
       tuned_on: the task whose shipped preset was asked for (``adam:breakout``), or ``""``.
       sha256: of the file of theta, or ``""``.
+      neutral_dormancy: whether it is told of no dormant neurons, as in other people's code.
     """
 
     name: str
@@ -31,10 +32,16 @@ class Entry(NamedTuple):
     preset: presets.Preset | None
     tuned_on: str
     sha256: str
+    neutral_dormancy: bool = False
 
     @property
     def is_learned(self) -> bool:
         return self.preset is None
+
+    @property
+    def has_control(self) -> bool:
+        """Whether an untrained control belongs to it."""
+        return self.is_learned and not self.neutral_dormancy
 
     def hyperparameters(self, task: str) -> dict[str, Any]:
         """All hyperparameters of a handcrafted optimizer on a task; learned ones have none."""
@@ -45,7 +52,8 @@ class Entry(NamedTuple):
     def identity(self, task: str, untrained: bool) -> dict[str, Any]:
         """What the results on a task depend on: two of the same identity are the same."""
         if self.preset is None:
-            return {"theta_sha256": self.sha256, "untrained": untrained}
+            identity = {"theta_sha256": self.sha256, "untrained": untrained}
+            return {**identity, "dormancy": "neutral"} if self.neutral_dormancy else identity
         return {"optimizer": self.preset.optimizer, **self.hyperparameters(task)}
 
     def lacks_preset(self, task: str) -> bool:
@@ -59,7 +67,10 @@ class Entry(NamedTuple):
           ValueError: the file is unreadable, or holds something else than an optimizer.
         """
         if self.preset is None:
-            return learned_opt.load(self.source)
+            trained = learned_opt.load(self.source)
+            if not self.neutral_dormancy:
+                return trained
+            return trained._replace(optimizer=standalone.with_neutral_dormancy(trained.optimizer))
         made = learned_opt.make(self.preset.optimizer, **self._options(task))
         return TrainedOptimizer(made, {}, {"name": self.preset.optimizer})
 
@@ -75,8 +86,10 @@ class Entry(NamedTuple):
         return given
 
 
-def resolve(texts: Sequence[str]) -> list[Entry]:
+def resolve(texts: Sequence[str], neutral_dormancy: bool = False) -> list[Entry]:
     """The entries of ``--optimizer`` flags, in order; repeated ones once.
+
+    With ``neutral_dormancy`` each learned one is followed by itself without that input.
 
     Each is ``adam`` (with the paper's values for each task that has some), ``adam:breakout``
     (with those of one task everywhere), a preset file, or a file that ``learned_opt.load``
@@ -96,7 +109,16 @@ def resolve(texts: Sequence[str]) -> list[Entry]:
                 f"--optimizer={other.source} and --optimizer={entry.source} would both be called "
                 f"{entry.name!r}: name one of them, --optimizer=LABEL={entry.source}"
             )
-    return list(entries.values())
+    found = list(entries.values())
+    if not neutral_dormancy:
+        return found
+    return [one for entry in found for one in (entry, *_without_dormancy(entry))]
+
+
+def _without_dormancy(entry: Entry) -> list[Entry]:
+    if not entry.is_learned:
+        return []
+    return [entry._replace(name=f"{entry.name} (dormancy 1)", neutral_dormancy=True)]
 
 
 def _resolve(text: str) -> Entry:

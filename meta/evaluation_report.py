@@ -75,7 +75,7 @@ def evaluate(request: Request, wishes: Wishes) -> str:
       ValueError: bad input, before anything runs.
       progress.Stopped: stopped by a signal; finished chunks are kept.
     """
-    entries = contestants.resolve(request.optimizers)
+    entries = contestants.resolve(request.optimizers, request.neutral_dormancy)
     store = Store(request.workdir, request.settings)
     check(wishes, [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())])
     evaluation_run.evaluate(request, entries, store)

@@ -53,18 +53,27 @@ def _words(folder: Folder) -> list[str] | None:
 def _evaluation(folder: Folder) -> list[str]:
     is_analysis = folder.kind == "analysis"
     words = ["launchers/analyze.py" if is_analysis else "launchers/evaluate.py"]
+    neutral = [cell for cell in folder.manifest if _is_neutral(cell)]
     trained = [cell for cell in folder.manifest if not results.is_untrained(cell["optimizer"])]
+    controls = len(trained) < len(folder.manifest)
+    trained = [cell for cell in trained if cell not in neutral]
     for name, source in dict.fromkeys((cell["optimizer"], cell["source"]) for cell in trained):
         words.append(f"--optimizer={source if name == source else f'{name}={source}'}")
     words += [f"--task={task}" for task in dict.fromkeys(c["task"] for c in folder.manifest)]
     if folder.table is not None:
         words.append(f"--num_seeds={len(set(folder.table.seed.tolist()))}")
-    controls = len(trained) < len(folder.manifest)
     words.append("--untrained" if controls else "--nountrained")
+    words += ["--neutral_dormancy"] if neutral else []
     taus = folder.config.get("taus")
     if isinstance(taus, list):
         words.append(f"--tau={','.join(map(str, taus))}")
     return words + _common(folder) + _chunk(folder)
+
+
+def _is_neutral(cell: dict[str, Any]) -> bool:
+    """Whether a cell is of an optimizer without its dormancy input."""
+    optimizer = cell["identity"].get("optimizer")
+    return isinstance(optimizer, dict) and optimizer.get("dormancy") == "neutral"
 
 
 def _tuning(folder: Folder) -> list[str] | None:

@@ -239,6 +239,36 @@ def test_untrained_controls_can_be_left_out_and_each_seed_has_a_theta_of_its_own
     np.testing.assert_array_equal(draw(1)[0], both[1])
 
 
+def needs_dormancy(**options):
+    """A learned optimizer whose updates are theta times the dormancy."""
+    del options
+
+    def transform(theta):
+        def update(grads, state, params=None, *, dormancy, **context):
+            del params, context
+            return jax.tree.map(lambda g, d: theta["rate"] * d + 0 * g, grads, dormancy), state
+
+        return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+    return LearnedOptimizer(init=lambda key: {"rate": jnp.float32(0)}, transform=transform)
+
+
+def test_a_learned_optimizer_is_run_without_its_dormancy_input_beside_itself(tmp_path):
+    learned_opt.register("needs_dormancy", needs_dormancy)
+    learned_opt.save(tmp_path / "dormant.npz", "needs_dormancy", {"rate": jnp.float32(0.03)})
+    entries = contestants.resolve([str(tmp_path / "dormant.npz"), "adam"], neutral_dormancy=True)
+    assert [entry.name for entry in entries] == ["dormant", "dormant (dormancy 1)", "adam"]
+    assert [entry.has_control for entry in entries] == [True, False, False]
+    assert entries[0].identity("catch", False) != entries[1].identity("catch", False)
+    params, told = {"w": jnp.zeros(2)}, {"w": jnp.full(2, 5.0)}
+    updates = []
+    for entry in entries[:2]:
+        trained = entry.load("catch")
+        tx = trained.optimizer.transform(trained.theta)
+        updates.append(tx.update(params, tx.init(params), params, dormancy=told)[0]["w"])
+    np.testing.assert_allclose(updates, [[0.15, 0.15], [0.03, 0.03]], rtol=1e-6)
+
+
 def test_a_failed_run_is_noted_and_counts_as_the_worst(finished, theta_file, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)

@@ -1,0 +1,53 @@
+"""OPEN for CartPole, to be taken elsewhere: it sees only what any training loop gives it.
+
+Other codes tell an optimizer nothing of dormant neurons, and often give actor and critic an
+optimizer each. So this one has neither dormancy as an input nor a mean over both networks
+taken out of its updates (``features``, ``zero_mean``): what it is here it is there. PPO with
+two layers of 16, 40,960 environment steps. examples/ holds the optimizer that this run leaves,
+at work in other codes.
+
+    python launchers/train.py --config=configs/cartpole_open.py --workdir=runs/cartpole_open
+"""
+
+from ml_collections import ConfigDict
+
+from configs import blocks
+
+
+def get_config(mode: str = "full") -> ConfigDict:
+    smoke = blocks.check_mode(mode)
+    task = blocks.task("gymnax/CartPole-v1", 40_960)
+    task.agent.num_envs = 16
+    task.agent.num_steps = 32
+    task.agent.widths = (16, 16)
+    task.agent.activation = "tanh"
+    task.agent.ppo.num_minibatches = 4
+    task.agent.ppo.num_epochs = 2
+    task.baselines = ConfigDict({"adam": {"anneal": True}})
+    config = blocks.experiment({"cartpole": task}, num_generations=120)
+    config.optimizer.options.features = (
+        "parameter",
+        "momentum",
+        "gradient",
+        "training_proportion",
+        "layer_proportion",
+        "batch_proportion",
+    )
+    config.optimizer.options.zero_mean = False
+    # 640 inner updates; see configs/demo.py for the sizes of steps and search.
+    config.optimizer.options.direction_multiplier = 0.01
+    config.optimizer.options.noise_multiplier = 0.01
+    config.outer.population_size = 32
+    config.outer.sigma = 0.1
+    config.outer.sigma_decay = 0.99
+    config.outer.learning_rate = 0.05
+    config.outer.learning_rate_decay = 0.99
+    config.outer.checkpoint_every = 5
+    config.outer.validate_every = 10
+    config.outer.validation_seeds = 32
+    config.evaluation.num_seeds = 32
+    config.evaluation.points = 20
+    config.evaluation.criterion = "final_return"
+    config.evaluation.learning_rates = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05)
+    config.evaluation.tuning_seeds = 16
+    return blocks.shrink(config) if smoke else config
