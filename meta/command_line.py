@@ -156,6 +156,33 @@ def tune(
     print(f"everything is in {workdir}")
 
 
+def export(
+    optimizer: str,
+    task: str,
+    out: str,
+    *,
+    num_steps: str,
+    total_timesteps: str,
+    agent_options: Sequence[str],
+    env_options: Sequence[str],
+    **values: Any,
+) -> None:
+    """Exports an agent's experience, as the flags of ``launchers/export.py`` say."""
+    from meta import export as exporting
+
+    request = exporting.Request(
+        optimizer,
+        task,
+        out,
+        num_steps=whole_number("num_steps", num_steps) or 0,
+        total_timesteps=whole_number("total_timesteps", total_timesteps),
+        agent_options=options("agent_option", agent_options),
+        env_options=options("env_option", env_options),
+        **values,
+    )
+    print(exporting.export(request))
+
+
 def number(flag: str, text: str) -> float:
     """A number."""
     try:

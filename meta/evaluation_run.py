@@ -122,7 +122,8 @@ def evaluate(
     if store.folder.results.exists():
         results.read(store.folder.results)  # raises on a table of another version
     groups = [list(group) for group in _groups(jobs)]
-    built = [_build(group) for group in groups]  # raises before anything runs
+    # Raises before anything runs.
+    built = [build(first.entry, first.cell.task, first.block) for first, *_ in groups]
     with store.writing():
         if groups:
             _compute(request, store, groups, built, make_engine or Engine)
@@ -185,15 +186,24 @@ def _groups(jobs: list[Job]) -> Iterator[list[Job]]:
     yield from together.values()
 
 
-class _Built(NamedTuple):
+class Built(NamedTuple):
+    """A task, and an optimizer that fits it."""
+
     task: Task
     trained: TrainedOptimizer
 
 
-def _build(group: list[Job]) -> _Built:
-    """Loads the optimizer, makes the task, and sees whether they fit: nothing is compiled."""
-    entry, name = group[0].entry, group[0].cell.task
-    task = make_task(name, group[0].block)
+def build(entry: Entry, name: str, block: dict[str, Any]) -> Built:
+    """Loads the optimizer, makes the task, and sees whether they fit: nothing is compiled.
+
+    Args:
+      entry: the optimizer.
+      name, block: of the task, as ``make_task`` takes them.
+
+    Raises:
+      ValueError: they do not fit, or one cannot be made.
+    """
+    task = make_task(name, block)
     trained = entry.load(name)
     if entry.is_learned:
 
@@ -209,14 +219,14 @@ def _build(group: list[Job]) -> _Built:
                 f"the optimizer {entry.name!r} cannot take the task {name!r} (agent "
                 f"{task.agent_name}, layers {task.agent.config.widths}): {error}"
             ) from error
-    return _Built(task, trained)
+    return Built(task, trained)
 
 
 def _compute(
     request: Request,
     store: Store,
     groups: list[list[Job]],
-    built: list[_Built],
+    built: list[Built],
     make_engine: Callable[..., Engine],
 ) -> None:
     """Runs all chunks with something missing."""
@@ -240,7 +250,7 @@ def _compute(
                 _write_results(store, request.agent)
 
 
-def _width(request: Request, store: Store, group: list[Job], made: _Built) -> int:
+def _width(request: Request, store: Store, group: list[Job], made: Built) -> int:
     """Seeds per device: as it was in this cell, as asked for, or what fits."""
     known = max(job.width for job in group)
     if known or request.seeds_per_device:
@@ -264,7 +274,7 @@ def _run_chunk(
     request: Request,
     store: Store,
     job: Job,
-    made: _Built,
+    made: Built,
     engine: Engine,
     chunk: tuple[int, list[int]],
     bar: progress.Progress,
@@ -303,7 +313,7 @@ def _thetas(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
 
-def _describe(plans: list[tuple[list[Job], _Built, int]]) -> str:
+def _describe(plans: list[tuple[list[Job], Built, int]]) -> str:
     """What there is to do, in words."""
     devices = default_devices()
     lines = []

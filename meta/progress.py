@@ -18,10 +18,15 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Remembers that SIGINT or SIGTERM came; ``check`` raises ``Stopped`` then."""
+    """Remembers that SIGINT or SIGTERM came; ``check`` raises ``Stopped`` then.
 
-    def __init__(self) -> None:
+    Args:
+      answer: what the user is told when one comes.
+    """
+
+    def __init__(self, answer: str = "stopping: saving what is done ...") -> None:
         self._signal: int | None = None
+        self._answer = answer
 
     def check(self, *_: object) -> None:
         if self._signal is not None:
@@ -36,7 +41,7 @@ class StopRequest:
         def remember(number: int, frame: object) -> None:
             self._signal = number
             signal.signal(number, before[number])
-            print("\nstopping: saving what is done ...", file=sys.stderr, flush=True)
+            print(f"\n{self._answer}", file=sys.stderr, flush=True)
 
         for number in handled:
             signal.signal(number, remember)

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 import learned_opt
-from agents.base import TrainState
-from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.serialization import TrainedOptimizer
 from meta import progress, report_episodes, results
 from meta import report_html as page
+from meta.agent_training import train
 from meta.report_folders import Folder
 from meta.report_setup import task_blocks
 from meta.tasks import Task, make_task
@@ -217,32 +215,6 @@ def _short_task(shown: Shown, timesteps: int) -> Task:
     agent = make_task(shown.task, block).agent
     total = max(min(timesteps, int(block["total_timesteps"])), agent.steps_per_iteration)
     return make_task(shown.task, {**block, "total_timesteps": total})
-
-
-def train(
-    optimizer: LearnedOptimizer,
-    theta: MetaParams,
-    task: Task,
-    key: jax.Array,
-    bar: progress.Progress,
-) -> TrainState:
-    """Trains one agent to the task's horizon, on one device; returns its last state."""
-    agent = task.agent
-
-    def advance(theta: MetaParams, state: TrainState, count: jax.Array) -> TrainState:
-        tx = optimizer.transform(theta)
-        return jax.lax.fori_loop(0, count, lambda _, s: agent.train_step(tx, s)[0], state)
-
-    start = jax.jit(lambda theta, key: agent.init(key, optimizer.transform(theta)))
-    go_on = jax.jit(advance, donate_argnums=1)
-    state, done = start(theta, key), 0
-    # A twentieth at a time, so that it can be stopped and shows how far it is.
-    while done < agent.num_iterations:
-        count = min(max(1, agent.num_iterations // 20), agent.num_iterations - done)
-        state = jax.block_until_ready(go_on(theta, state, jnp.int32(count)))
-        done += count
-        bar.share(done / agent.num_iterations)
-    return state
 
 
 def _digest(content: bytes) -> str:
