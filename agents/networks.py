@@ -231,7 +231,7 @@ class ActorCritic(NamedTuple):
 
     def policy(self, params: Any, observation: jax.Array) -> tuple[Distribution, Activity]:
         """Observations ``[batch, features]`` -> (distribution, activity by layer)."""
-        output = _apply(self.actor, params["actor"], observation)
+        output = apply(self.actor, params["actor"], observation)
         return Distribution(output.values, params["actor"].get("log_std")), output.activity
 
     def value(self, params: Any, observation: jax.Array) -> tuple[jax.Array, Activity]:
@@ -241,16 +241,17 @@ class ActorCritic(NamedTuple):
         XLA computes it once where ``policy`` is called on the same observations.
         """
         critic_input = self._critic_input(params["actor"], observation)
-        output = _apply(self.critic, params["critic"], critic_input)
+        output = apply(self.critic, params["critic"], critic_input)
         return output.values[:, 0], output.activity
 
     def _critic_input(self, actor: Any, observation: jax.Array) -> jax.Array:
         if not self.shared:
             return observation
-        return _apply(self.actor, actor, observation).features
+        return apply(self.actor, actor, observation).features
 
 
-def _apply(network: Network, params: Any, x: jax.Array) -> Output:
+def apply(network: Network, params: Any, x: jax.Array) -> Output:
+    """What a network with these params computes for a batch ``[batch, features]``."""
     output = network.apply({"params": params}, x)
     assert isinstance(output, Output)  # no mutable collections are asked for
     return output

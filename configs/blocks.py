@@ -35,6 +35,11 @@ def agent() -> ConfigDict:
     return ConfigDict(task_presets.minatar_agent())
 
 
+def supervised_agent() -> ConfigDict:
+    """An inner loop: supervised learning of a dataset."""
+    return ConfigDict(task_presets.supervised_agent())
+
+
 def brax_agent() -> ConfigDict:
     """PPO on Brax as in the OPEN paper, table 3 (Ant)."""
     return ConfigDict(task_presets.brax_agent())
@@ -47,9 +52,9 @@ def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None
     """
     return ConfigDict(
         {
-            "env": env,  # a name that agents.environments.make takes
-            "env_options": ConfigDict(),  # its keyword arguments
-            "total_timesteps": int(total_timesteps),  # of one inner run
+            "env": env,  # a name that agents.environments.make takes, or tfds/DATASET
+            "env_options": ConfigDict(),  # its keyword arguments; data_dir of a dataset
+            "total_timesteps": int(total_timesteps),  # of one inner run; examples of a dataset
             "normalizer": 1.0,  # fitness is return / normalizer
             "agent": agent_block or agent(),
             "baselines": ConfigDict(
@@ -196,6 +201,11 @@ def shrink(config: ConfigDict) -> ConfigDict:
     config.evaluation.points = 3
     config.evaluation.tuning_seeds = 2
     for block in config.tasks.values():
+        if block.agent.name == "supervised":
+            block.agent.batch_size, block.agent.num_minibatches = 16, 4
+            block.agent.widths = (16, 16)
+            block.total_timesteps = 4 * 16 * 4
+            continue
         block.agent.num_envs = 8
         block.agent.num_steps = 16
         block.agent.widths = (16, 16)

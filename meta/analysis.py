@@ -19,7 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from meta import analysis_plots, contestants, evaluation_run, observation, results, statistics
+from meta import (
+    analysis_plots,
+    contestants,
+    evaluation_run,
+    observation,
+    results,
+    statistics,
+    task_presets,
+)
 from meta.evaluation_run import Request
 from meta.evaluation_store import Store, slug
 
@@ -176,13 +184,14 @@ def _write_table(path: Path, agent: str, store: Store) -> None:
 def _rows(agent: str, store: Store) -> Iterator[tuple]:
     for task, optimizer in store.cells():
         steps = store.curves(task, optimizer)
+        who = task_presets.agent_for(task, agent)
         for seed, series in store.series(task, optimizer).items():
             for name, curve in series.items():
                 statistic, _, network = name.partition("/")
                 for env_steps, value in zip(steps[seed].env_steps, curve, strict=True):
                     yield (
                         task,
-                        agent,
+                        who,
                         optimizer,
                         seed,
                         env_steps,

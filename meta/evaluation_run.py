@@ -40,14 +40,14 @@ class Request:
       optimizers: as ``contestants.resolve`` takes them.
       tasks: names of environments.
       workdir: the folder that keeps everything.
-      agent: ``ppo`` or ``a2c``.
+      agent: ``ppo`` or ``a2c``; datasets are learned by ``supervised`` whatever it says.
       num_seeds: S, at least 1; intervals need 2.
       total_timesteps: environment steps of each run; None: the paper's for each task.
       untrained: evaluate the untrained control of each learned optimizer, too.
       seed: of all randomness.
       points: of each learning curve that are logged, at least 1.
       seeds_per_device: how many seeds a device runs at once; 0: what fits.
-      agent_options: fields of ``AgentConfig`` that differ from the paper's.
+      agent_options: fields of the agents' settings that differ from the paper's.
       env_options: keyword arguments of the environments.
     """
 
@@ -164,10 +164,11 @@ def task_block(request: Request, task: str) -> dict[str, Any]:
         raise ValueError(
             f"no paper says how long to train on {task!r}{known}: give --total_timesteps"
         )
-    agent = {**block["agent"], "name": request.agent}
+    name = task_presets.agent_for(task, request.agent)
+    agent = {**block["agent"], "name": name}
     # Options go over what is common and over what the algorithm has of its own.
-    own = {**agent.get(request.agent, {}), **request.agent_options}
-    agent[request.agent] = own
+    own = {**agent.get(name, {}), **request.agent_options}
+    agent[name] = own
     return {
         "env": task,
         "env_options": {**block["env_options"], **request.env_options},
@@ -203,7 +204,7 @@ def build(entry: Entry, name: str, block: dict[str, Any]) -> Built:
     Raises:
       ValueError: they do not fit, or one cannot be made.
     """
-    task = make_task(name, block)
+    task = make_task(name, block).final
     trained = entry.load(name)
     if entry.is_learned:
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meta import results
+from meta import results, task_presets
 from meta.workdir import Workdir, WorkdirError
 
 FORMAT_VERSION = 1  # of all files here
@@ -175,8 +175,9 @@ class Store:
     def rows(self, agent: str) -> list[results.Row]:
         """All finished curves as rows of the results table, cells in the manifest's order."""
         return [
-            results.Row(cell["task"], agent, cell["optimizer"], seed, steps, value)
+            results.Row(cell["task"], who, cell["optimizer"], seed, steps, value)
             for cell in self._cells
+            for who in [task_presets.agent_for(cell["task"], agent)]
             for seed, curve in self.curves(cell["task"], cell["optimizer"]).items()
             for steps, value in zip(curve.env_steps, curve.episode_return, strict=True)
         ]

@@ -188,8 +188,9 @@ def describe_cost(experiment: Experiment) -> str:
     else:
         lines = _population_cost(experiment)
     steps = experiment.num_steps
+    what = " and ".join(dict.fromkeys(task.step_name for task in experiment.tasks))
     lines.append(
-        f"{steps} {unit}s: {progress.count(steps * per_step)} environment steps in all, "
+        f"{steps} {unit}s: {progress.count(steps * per_step)} {what} in all, "
         f"{progress.count(per_step)} per {unit}"
     )
     return "\n".join(lines)
@@ -203,8 +204,9 @@ def _population_cost(experiment: Experiment) -> list[str]:
         batch = engine.members_per_device(runs)
         waves = -(-runs // (batch * engine.num_devices))
         lines += [
-            f"task {task.name} ({task.agent_name}): {progress.count(task.env_steps)} environment "
-            f"steps and {progress.count(task.inner_updates)} inner updates per inner run",
+            f"task {task.name} ({task.agent_name}): {progress.count(task.env_steps)} "
+            f"{task.step_name} and {progress.count(task.inner_updates)} inner updates per inner "
+            "run",
             f"  {runs} inner runs per generation: {waves} wave(s) of {batch} on each of "
             f"{engine.num_devices} {default_devices()[0].platform} device(s); about "
             f"{progress.size(cost.total)} per run, {progress.size(batch * cost.total)} per device",

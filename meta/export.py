@@ -121,7 +121,7 @@ def _episodes(
     request: Request, task: Task, trained: TrainedOptimizer, stop: progress.StopRequest
 ) -> Iterator[experience.Episode]:
     """The episodes of exactly ``num_steps`` steps, in the order in which they end."""
-    agent, config = task.agent, task.agent.config
+    agent, config = task.actor_critic, task.actor_critic.config
     # Both ways train the same agent: `during` records what `after` trains with.
     train_key, record_key = jax.random.split(jax.random.key(request.seed))
     if request.when == "during":
@@ -148,7 +148,7 @@ def _episodes(
 
 def _metadata(request: Request, entry: Entry, task: Task) -> dict[str, Any]:
     """What the dataset is of; JSON."""
-    spec, config = task.agent.env.spec, task.agent.config
+    spec, config = task.actor_critic.env.spec, task.actor_critic.config
     return {
         "toolkit": f"lopt-rl {metadata.version('lopt-rl')}",
         "jax": jax.__version__,
@@ -191,9 +191,9 @@ def _description(about: dict[str, Any]) -> str:
 
 def _describe_cost(request: Request, entry: Entry, task: Task) -> str:
     """What the export takes, in words."""
-    spec = task.agent.env.spec
+    spec = task.actor_critic.env.spec
     per_step = experience.bytes_per_step(spec) / 2  # of its two observations one is kept
-    num_envs = request.num_envs or task.agent.config.num_envs
+    num_envs = request.num_envs or task.actor_critic.config.num_envs
     buffered = min(num_envs * spec.max_episode_steps, request.num_steps) * per_step
     training = (
         f"{progress.count(task.env_steps)} environment steps of training with {entry.name}, then "

@@ -130,21 +130,30 @@ def _contestants(
 ) -> list[tuple[Task, Contestant, Engine | None]]:
     """The trained optimizers, the untrained control, and the task's baselines."""
     number = made.tasks.index(task)
+    own, compared = _engine(made, number), task.final
     jobs: list[tuple[Task, Contestant, Engine | None]] = []
     for name, source, theta in trained:
         # Families with equal options are the same program: compiled once.
         same = (source.optimizer_name, source.options) == (made.optimizer_name, made.options)
-        engine = (made if same else source).engines[number]
-        jobs.append((task, Contestant(name, source.optimizer, theta), engine))
+        engine = own if same else _engine(source, number)
+        jobs.append((compared, Contestant(name, source.optimizer, theta), engine))
     control = Contestant(
         results.untrained(made.optimizer_name), made.optimizer, untrained_theta(made)
     )
-    jobs.append((task, control, made.engines[number]))
+    jobs.append((compared, control, own))
     for (where, baseline), options in baselines.items():
         if where == task.name:
             made_baseline = learned_opt.make(baseline, **options)
-            jobs.append((task, Contestant(baseline, made_baseline, {}), None))
+            jobs.append((compared, Contestant(baseline, made_baseline, {}), None))
     return jobs
+
+
+def _engine(made: Experiment, number: int) -> Engine:
+    """Of an experiment's optimizer on a task's final comparison: training's own, if it fits."""
+    final = made.tasks[number].final_agent
+    if final is None:
+        return made.engines[number]
+    return Engine(made.optimizer, final, members_per_device=made.config["members_per_device"])
 
 
 def untrained_theta(made: Experiment) -> MetaParams:

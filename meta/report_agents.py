@@ -199,13 +199,14 @@ def make(shown: Shown, timesteps: int, seed: int, bar: progress.Progress) -> Fil
       ValueError: there is no drawing for the environment, or the optimizer or task does not fit.
     """
     task = _short_task(shown, timesteps)
-    if not report_episodes.can_draw(task.agent.env):
-        raise ValueError(f"there is no drawing for {task.agent.env.spec.name}")
+    agent = task.actor_critic
+    if not report_episodes.can_draw(agent.env):
+        raise ValueError(f"there is no drawing for {agent.env.spec.name}")
     trained = shown.load()
     train_key, watch_key = jax.random.split(jax.random.key(seed))
     state = train(trained.optimizer, trained.theta, task, train_key, bar)
-    recorded = report_episodes.watch(task.agent, state, watch_key)
-    gif = report_episodes.draw(task.agent.env, recorded)
+    recorded = report_episodes.watch(agent, state, watch_key)
+    gif = report_episodes.draw(agent.env, recorded)
     return Film(gif, float(recorded.returns[-1]), recorded.ended, task.env_steps)
 
 

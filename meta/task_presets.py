@@ -16,13 +16,39 @@ _OPEN_GRIDWORLDS = (
     "standard_maze",
 )  # fmt: skip
 
+# Datasets that go by a short name; others are ``tfds/NAME``.
+_DATASETS = ("digits",)
+
 # Horizons in environment steps: OPEN paper, table 3; Humanoid as Ant, see
 # configs/humanoid_open.py.
 HORIZONS = {
     **dict.fromkeys(_MINATAR, 10_000_000),
     **dict.fromkeys(("ant", "humanoid"), 50_000_000),
     **dict.fromkeys(_OPEN_GRIDWORLDS, 30_000_000),
+    # No paper's: training examples, 800 minibatches of 64.
+    "digits": 51_200,
 }
+
+
+def is_dataset(env: str) -> bool:
+    """Whether a task's ``env`` names a dataset and not an environment."""
+    return env.startswith("tfds/") or env in _DATASETS
+
+
+def agent_for(env: str, asked: str) -> str:
+    """Who learns a task: datasets have an agent of their own, whatever was asked for.
+
+    Raises:
+      ValueError: it was asked for supervised learning of an environment.
+    """
+    if is_dataset(env):
+        return "supervised"
+    if asked == "supervised":
+        raise ValueError(
+            f"--agent=supervised learns datasets, and {env!r} is not known as one: give "
+            "--task=digits or --task=tfds/NAME, or --agent=ppo"
+        )
+    return asked
 
 
 def short_name(env: str) -> str:
@@ -95,12 +121,26 @@ def gridworld_agent() -> dict[str, Any]:
     return block
 
 
+def supervised_agent() -> dict[str, Any]:
+    """Supervised learning of a dataset, with networks as large as those of PPO on MinAtar."""
+    return {
+        "name": "supervised",
+        "batch_size": 64,
+        "num_minibatches": 16,  # in an iteration, after which the accuracy is measured
+        "widths": (64, 64),
+        "activation": "relu",
+        "l2": 0.0,  # weight of half the squared norm of the kernels in the loss
+        "max_grad_norm": 0.0,  # 0: no clipping
+    }
+
+
 def task(env: str) -> dict[str, Any]:
     """The task of an environment, without what only an experiment says.
 
     Args:
       env: a name that ``agents.environments.make`` takes. One that no paper has settings for
-        gets those of MinAtar.
+        gets those of MinAtar. Or a dataset, ``digits`` or ``tfds/NAME``, with the agent
+        ``supervised``.
 
     Returns:
       ``env``, ``env_options`` (keyword arguments of the environment), ``agent`` (the block of
@@ -109,7 +149,9 @@ def task(env: str) -> dict[str, Any]:
     """
     name = short_name(env)
     options: dict[str, Any] = {}
-    if name in _BRAX:
+    if is_dataset(env):
+        block = supervised_agent()
+    elif name in _BRAX:
         block = brax_agent()
         if name in ("ant", "humanoid"):
             options = {"backend": "positional"}

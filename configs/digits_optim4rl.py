@@ -1,0 +1,35 @@
+"""Optim4RL meta-trained on supervised learning by meta-gradients, in minutes on two CPU cores.
+
+The task is that of ``digits_open.py``. 16 networks at all stages of their training; the outer
+loss is their cross-entropy on validation examples after one iteration (16 updates). Compared at
+the end as there: the final accuracy on test examples, over 32 seeds, with the untrained
+optimizer, which already steps by its step size against the gradient's sign, and with Adam at the
+best of six learning rates.
+
+    python launchers/train.py --config=configs/digits_optim4rl.py --workdir=runs/digits_optim4rl
+"""
+
+from ml_collections import ConfigDict
+
+from configs import blocks, optim4rl_blocks
+
+
+def get_config(mode: str = "full") -> ConfigDict:
+    smoke = blocks.check_mode(mode)
+    task = blocks.task("tfds/digits", 5_120, blocks.supervised_agent())
+    task.agent.batch_size = 32
+    task.agent.widths = (16, 16)
+    task.baselines = ConfigDict({"adam": {"anneal": True}})
+    outer = blocks.meta_gradient(num_meta_steps=300)
+    outer.num_agents = 16
+    outer.inner_updates = 1
+    outer.reset_interval = 10
+    outer.learning_rate = 1e-2
+    config = blocks.experiment({"digits": task}, outer=outer)
+    config = optim4rl_blocks.optim4rl(config, 1e-3, None)
+    config.evaluation.num_seeds = 32
+    config.evaluation.points = 10
+    config.evaluation.criterion = "final_return"
+    config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
+    config.evaluation.tuning_seeds = 16
+    return blocks.shrink(config) if smoke else config
