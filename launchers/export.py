@@ -30,6 +30,11 @@ SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.")
 NUM_ENVS = flags.DEFINE_integer(
     "num_envs", 0, "Environments that are recorded after training; 0: as many as it trains in."
 )
+FILE_FORMAT = flags.DEFINE_string(
+    "file_format",
+    "array_record",
+    "array_record: for as_data_source(), without TensorFlow; tfrecord: for as_dataset(), with it.",
+)
 AGENT = flags.DEFINE_string("agent", "ppo", "ppo or a2c, with the paper's settings for the task.")
 AGENT_OPTION = flags.DEFINE_multi_string(
     "agent_option", [], "Repeatable: a setting of the agent, e.g. num_envs=16."
@@ -52,6 +57,7 @@ def main(argv: list[str]) -> None:
         when=WHEN.value,
         seed=SEED.value,
         num_envs=NUM_ENVS.value,
+        file_format=FILE_FORMAT.value,
         agent=AGENT.value,
         agent_options=AGENT_OPTION.value,
         env_options=ENV_OPTION.value,

@@ -31,6 +31,7 @@ class Request:
         or ``during`` it, from its first step on: what the agent learns from.
       seed: of the agent and of all else, in [0, 2**32).
       num_envs: parallel environments that are recorded after training; 0: as in training.
+      file_format: one of ``rlds.FORMATS``.
       agent: ``ppo`` or ``a2c``.
       agent_options, env_options: as for an evaluation.
     """
@@ -43,6 +44,7 @@ class Request:
     when: str = "after"
     seed: int = 0
     num_envs: int = 0
+    file_format: str = "array_record"
     agent: str = "ppo"
     agent_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -52,6 +54,9 @@ class Request:
             raise ValueError(f"--num_steps must be at least 1, got {self.num_steps}")
         if self.when not in WHEN:
             raise ValueError(f"--when must be one of {', '.join(WHEN)}, got {self.when!r}")
+        if self.file_format not in rlds.FORMATS:
+            known = ", ".join(rlds.FORMATS)
+            raise ValueError(f"--file_format must be one of {known}, got {self.file_format!r}")
         if self.num_envs < 0:
             raise ValueError(f"--num_envs must be at least 0, got {self.num_envs}")
         if self.num_envs and self.when == "during":
@@ -90,7 +95,12 @@ def export(request: Request) -> str:
     with (
         stop.listening(),
         rlds.writing(
-            out, name, task.agent.env.spec, description=_description(about), metadata=about
+            out,
+            name,
+            task.actor_critic.env.spec,
+            description=_description(about),
+            metadata=about,
+            file_format=request.file_format,
         ) as writer,
     ):
         print(_describe_cost(request, entry, task), flush=True)
@@ -98,7 +108,8 @@ def export(request: Request) -> str:
             writer.write(episode, fields)
     return (
         f"{writer.num_transitions:,} steps in {writer.num_episodes:,} episodes; read them with\n"
-        f"tfds.builder_from_directory({str(out)!r}).as_data_source({rlds.SPLIT!r})"
+        f"tfds.builder_from_directory({str(out)!r}).{rlds.FORMATS[request.file_format]}"
+        f"(split={rlds.SPLIT!r})"
     )
 
 

@@ -7,7 +7,9 @@ observation that the last action led to; it has ``is_last``, and its action, rew
 mean nothing (they are 0). ``is_terminal`` says that the task's own rules ended the episode
 there; an ``is_last`` that is not terminal is a state that has a value.
 
-Neither this nor reading with ``builder_from_directory(...).as_data_source()`` takes TensorFlow.
+Writing never takes TensorFlow. Reading does not either where the records are in ArrayRecord
+files (``builder_from_directory(...).as_data_source()``); TFRecord files are for those who have it
+(``.as_dataset()``), and only they can be read with it.
 """
 
 import contextlib
@@ -19,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboardX.record_writer import RecordWriter
 
 from agents.environments.base import Discrete, EnvironmentSpec
 from meta.experience import Episode
 
 SPLIT = "train"
-_FORMAT = "array_record"  # the one that can be written and read without TensorFlow
+FORMATS = {"array_record": "as_data_source", "tfrecord": "as_dataset"}  # and what reads them
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # as tfds' own sequential writer
 _SHARD_BYTES = 256 * 2**20  # before compression
 
@@ -57,7 +60,13 @@ def refuse_existing(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(
-    folder: Path, name: str, spec: EnvironmentSpec, *, description: str, metadata: Mapping[str, Any]
+    folder: Path,
+    name: str,
+    spec: EnvironmentSpec,
+    *,
+    description: str,
+    metadata: Mapping[str, Any],
+    file_format: str = "array_record",
 ) -> Iterator["Writer"]:
     """Makes a dataset in ``folder`` of what is written within the block.
 
@@ -71,6 +80,7 @@ def writing(
       spec: of the environment.
       description: of the dataset, in words.
       metadata: of the dataset, anything that JSON holds.
+      file_format: one of ``FORMATS``.
 
     Raises:
       ValueError: there is something in the way, or tensorflow-datasets is not installed.
@@ -81,7 +91,7 @@ def writing(
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unfinished")
     unfinished.mkdir()
     try:
-        writer = Writer(unfinished, name, spec)
+        writer = Writer(unfinished, name, spec, file_format)
         try:
             yield writer
         finally:
@@ -100,16 +110,17 @@ class Writer:
       num_episodes, num_transitions: written so far.
     """
 
-    def __init__(self, folder: Path, name: str, spec: EnvironmentSpec):
+    def __init__(self, folder: Path, name: str, spec: EnvironmentSpec, file_format: str):
         self._tfds, self._array_record = modules()
         self._folder = folder
+        self._format = file_format
         self._name = re.sub(r"\W+", "_", name).strip("_").lower()
         self._features = features(spec)
         self._template = self._tfds.core.ShardedFileTemplate(
             dataset_name=self._name,
             data_dir=str(folder),
             split=SPLIT,
-            filetype_suffix=_FORMAT,
+            filetype_suffix=file_format,
             template=_TEMPLATE,
         )
         self._shard: Any = None
@@ -131,8 +142,7 @@ class Writer:
             path = self._template.sharded_filepath(
                 shard_index=len(self._shard_lengths), num_shards=None
             )
-            # Each record a group of its own, so that one episode can be read without others.
-            self._shard = self._array_record.ArrayRecordWriter(str(path), "group_size:1")
+            self._shard = self._open(str(path))
             self._shard_lengths.append(0)
             self._shard_bytes = 0
         self._shard.write(record)
@@ -143,6 +153,12 @@ class Writer:
         self.num_transitions += len(episode.reward)
         if self._shard_bytes >= _SHARD_BYTES:
             self.close_shard()
+
+    def _open(self, path: str) -> Any:
+        if self._format == "tfrecord":
+            return RecordWriter(path)  # plain Python: checksums take a second for each 10 MB
+        # Each record a group of its own, so that one episode can be read without others.
+        return self._array_record.ArrayRecordWriter(path, "group_size:1")
 
     def close_shard(self) -> None:
         """Ends the file that is being written, if there is one."""
@@ -165,7 +181,7 @@ class Writer:
             features=self._features,
             metadata=core.MetadataDict(metadata),
         )
-        info.set_file_format(_FORMAT)
+        info.set_file_format(self._format)
         split = core.SplitInfo(
             name=SPLIT,
             shard_lengths=self._shard_lengths,
@@ -274,4 +290,4 @@ def serialize(fields: Mapping[str, Any]) -> bytes:
             feature={name: feature(value) for name, value in flat.items()}
         )
     )
-    return message.SerializeToString()
+    return message.SerializeToString(deterministic=True)  # equal exports are equal files

@@ -125,6 +125,7 @@ def test_a_stopped_export_leaves_nothing(tmp_path, monkeypatch):
     [
         ({"num_steps": 0}, "--num_steps must be at least 1"),
         ({"when": "before"}, "--when must be one of after, during"),
+        ({"file_format": "csv"}, "--file_format must be one of array_record, tfrecord"),
         ({"num_envs": -1}, "--num_envs must be at least 0"),
         ({"num_envs": 8, "when": "during"}, "--agent_option=num_envs"),
         ({"num_steps": 321, "when": "during"}, "raise --total_timesteps"),

@@ -86,6 +86,42 @@ def test_records_are_those_of_tfds_own_serializer(spec):
     assert parse(mine) == parse(theirs)
 
 
+def test_tfrecords_hold_the_same_records(tmp_path):
+    written = [episode(GRID, length, truncated=True, seed=length) for length in (3, 1)]
+    settings = {"description": "d", "metadata": {}, "file_format": "tfrecord"}
+    with rlds.writing(tmp_path / "data", "data", GRID, **settings) as writer:
+        for one in written:
+            writer.write(one, META)
+    (shard,) = (tmp_path / "data").glob("data-train.tfrecord-*")
+    content, records = shard.read_bytes(), []
+    while content:  # its length, a checksum, the record, a checksum
+        size = int.from_bytes(content[:8], "little")
+        records.append(content[12 : 12 + size])
+        content = content[16 + size :]
+    expected = [
+        rlds.serialize(rlds.example(one, {"episode_id": number, **META}))
+        for number, one in enumerate(written)
+    ]
+    assert records == expected
+    builder = tfds.builder_from_directory(tmp_path / "data")
+    assert builder.info.splits["train"].num_examples == 2
+    assert builder.info.file_format.value == "tfrecord"
+
+
+@pytest.mark.slow
+def test_tfrecords_are_read_by_tensorflow(tmp_path):
+    pytest.importorskip("tensorflow", reason="not needed but for this")
+    one = episode(GRID, 6, terminated=True)
+    settings = {"description": "d", "metadata": {}, "file_format": "tfrecord"}
+    with rlds.writing(tmp_path / "data", "data", GRID, **settings) as writer:
+        writer.write(one, META)
+    dataset = tfds.builder_from_directory(tmp_path / "data").as_dataset(split="train")
+    (fields,) = tfds.as_numpy(dataset)
+    steps = list(fields["steps"])
+    assert len(steps) == 7 and steps[-1]["is_terminal"]
+    np.testing.assert_array_equal(np.stack([s["observation"] for s in steps]), one.observation)
+
+
 def test_shards_are_read_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(rlds, "_SHARD_BYTES", 1000)
     with writing(tmp_path / "data") as writer:
