@@ -48,6 +48,6 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.evaluation.num_seeds = 32
     config.evaluation.points = 20
     config.evaluation.criterion = "final_return"
-    config.evaluation.learning_rates = (0.001, 0.003, 0.01, 0.02, 0.03, 0.05)
+    config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
     config.evaluation.tuning_seeds = 16
     return blocks.shrink(config) if smoke else config

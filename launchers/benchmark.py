@@ -1,14 +1,17 @@
-"""Measures speed: inner loops and a generation of ES on Breakout, or meta-gradient training.
+"""Measures speed: inner loops and a generation of ES on Breakout, meta-gradients, or updates.
 
 python launchers/benchmark.py
 python launchers/benchmark.py --what=meta_gradient --case=catch
+python launchers/benchmark.py --what=updates
 """
 
 from absl import app, flags
 
 from meta import command_line
 
-WHAT = flags.DEFINE_enum("what", "evolution", ["evolution", "meta_gradient"], "What to measure.")
+WHAT = flags.DEFINE_enum(
+    "what", "evolution", ["evolution", "meta_gradient", "updates"], "What to measure."
+)
 CASE = flags.DEFINE_enum(
     "case", "catch", ["catch", "big_dense_long"], "Of meta-gradients: 64 or 512 agents."
 )
@@ -24,6 +27,9 @@ def main(argv: list[str]) -> None:
     command_line.start()
     if WHAT.value == "meta_gradient":
         command_line.benchmark_meta_gradient(CASE.value, REPEATS.value)
+        return
+    if WHAT.value == "updates":
+        command_line.benchmark_updates(REPEATS.value)
         return
     command_line.benchmark(REPEATS.value, ITERATIONS.value, MEMBERS.value, TIMESTEPS.value)
 

@@ -218,8 +218,8 @@ class _Naming(NamedTuple):
     def rename(self, tree: Any, like: base.Params) -> dict[str, Any]:
         """A tree like ``like`` as nested dicts: ``{'actor': {layer: {...}}, ...}``."""
         leaves, treedef = jax.tree.flatten(tree)
-        expected = jax.tree.structure(like)
-        if treedef != expected:
+        expected: Any = jax.tree.structure(like)
+        if expected != treedef:
             raise ValueError(f"expected a tree like params, {expected}, got {treedef}")
         named: dict[str, Any] = {}
         for path, leaf in zip(self._paths(like), leaves, strict=True):
