@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from learned_opt import base, handcrafted, open_optimizer, optim4rl, star
+from learned_opt import base, handcrafted, open_optimizer, optim4rl, star, velo
 
 Factory = Callable[..., base.LearnedOptimizer]
 
@@ -35,6 +35,11 @@ def _star(**options: Any) -> base.LearnedOptimizer:
     return star.make_star(star.StarConfig(**options))
 
 
+def _velo(**options: Any) -> base.LearnedOptimizer:
+    _refuse_unknown("velo", options, velo.VeloConfig.__dataclass_fields__)
+    return velo.make_velo(velo.VeloConfig(**options))
+
+
 def _handcrafted(name: str) -> Factory:
     return lambda **hyperparameters: handcrafted.make_handcrafted(name, **hyperparameters)
 
@@ -55,6 +60,7 @@ _FACTORIES: dict[str, Factory] = {
     ),
     **{name: _recurrent(name) for name in optim4rl.FAMILIES},
     "star": _star,
+    "velo": _velo,
     **{name: _handcrafted(name) for name in handcrafted.FAMILIES},
 }
 

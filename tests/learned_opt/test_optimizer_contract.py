@@ -37,6 +37,8 @@ def optimizer(request):
     options = {}
     if request.param.startswith(("open", "no_features")):
         options["initial_theta"] = "random"  # theirs is 0, where nothing would be seen
+    if request.param == "velo":
+        options = {"total_updates": 10, "lstm_hidden_size": 8, "num_parameter_sets": 4}
     return learned_opt.make(request.param, **options)
 
 
