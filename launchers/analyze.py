@@ -1,13 +1,24 @@
 """What optimizers do during training: dormancy, direction, size and noise of their updates.
 
+Or, with ``--what=gradients``, how gradients and updates are distributed over training, which
+shows in one figure what supervised learning (``--task=digits``) and RL give an optimizer.
+
 python launchers/analyze.py --optimizer=adam --optimizer=optimizer.npz --task=breakout
     --num_seeds=4 --total_timesteps=2e5 --workdir=runs/analyzed
+python launchers/analyze.py --what=gradients --optimizer=adam --task=digits --task=breakout
+    --total_timesteps=2e5 --workdir=runs/gradients
 """
 
 from absl import app, flags
 
 from meta import command_line
 
+WHAT = flags.DEFINE_enum(
+    "what",
+    "updates",
+    ("updates", "gradients"),
+    "updates: what they do to a network; gradients: how both are distributed, as one figure.",
+)
 OPTIMIZER = flags.DEFINE_multi_string(
     "optimizer",
     [],
@@ -15,8 +26,12 @@ OPTIMIZER = flags.DEFINE_multi_string(
     "adam:breakout: those for Breakout), a preset file, an optimizer file or published weights; "
     "LABEL=... names it in the results.",
 )
-TASK = flags.DEFINE_multi_string("task", [], "Repeatable: an environment, e.g. breakout.")
-AGENT = flags.DEFINE_string("agent", "ppo", "ppo or a2c, with the paper's settings for the task.")
+TASK = flags.DEFINE_multi_string(
+    "task", [], "Repeatable: an environment, e.g. breakout; or a dataset: digits or tfds/NAME."
+)
+AGENT = flags.DEFINE_string(
+    "agent", "ppo", "ppo or a2c, with the paper's settings; datasets are learned by supervised."
+)
 NUM_SEEDS = flags.DEFINE_integer("num_seeds", 4, "Seeds per optimizer and task.")
 TOTAL_TIMESTEPS = flags.DEFINE_string(
     "total_timesteps", "", "Environment steps of each run, e.g. 2e5; empty: the paper's."
@@ -24,7 +39,7 @@ TOTAL_TIMESTEPS = flags.DEFINE_string(
 WORKDIR = flags.DEFINE_string("workdir", None, "The folder that keeps everything.")
 UNTRAINED = flags.DEFINE_boolean("untrained", False, "Analyse untrained controls, too.")
 TAU = flags.DEFINE_list(
-    "tau", ["0", "0.025", "0.1"], "Dormancy scores up to which a neuron counts as dormant."
+    "tau", ["0", "0.025", "0.1"], "Of updates: scores up to which a neuron counts as dormant."
 )
 SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.")
 POINTS = flags.DEFINE_integer("points", 40, "Logged points of each curve.")
@@ -45,6 +60,7 @@ def main(argv: list[str]) -> None:
         OPTIMIZER.value,
         TASK.value,
         str(WORKDIR.value),
+        what=WHAT.value,
         agent=AGENT.value,
         num_seeds=NUM_SEEDS.value,
         total_timesteps=TOTAL_TIMESTEPS.value,

@@ -99,6 +99,7 @@ def analyze(
     tasks: Sequence[str],
     workdir: str,
     *,
+    what: str,
     total_timesteps: str,
     taus: Sequence[str],
     chunk: int,
@@ -107,7 +108,7 @@ def analyze(
     **values: Any,
 ) -> None:
     """Analyses optimizers on tasks, as the flags of ``launchers/analyze.py`` say."""
-    from meta import analysis, evaluation_run
+    from meta import analysis, evaluation_run, gradient_statistics
 
     request = evaluation_run.Request(
         tuple(optimizers),
@@ -119,7 +120,10 @@ def analyze(
         env_options=options("env_option", env_options),
         **values,
     )
-    print(analysis.analyze(request, [number("tau", text) for text in taus]))
+    if what == "gradients":
+        print(gradient_statistics.analyze(request))
+    else:
+        print(analysis.analyze(request, [number("tau", text) for text in taus]))
     print(f"everything is in {workdir}")
 
 

@@ -199,7 +199,7 @@ def _draw_curves(
     for number, value in enumerate(references):
         gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
         axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))
-    plot_style.dress(axis, title, "environment steps", "episode return")
+    plot_style.dress(axis, title, *_axis_labels(table, task))
     axis.xaxis.set_major_formatter(plot_style.engineering())
     axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))
     if counts == {1}:
@@ -207,6 +207,13 @@ def _draw_curves(
     else:
         heading = "IQM and 95 % interval" + (f", {max(counts)} seeds" if len(counts) == 1 else "")
     return plot_style.legend_below(axis, width, heading)
+
+
+def _axis_labels(table: results.Table, task: str) -> tuple[str, str]:
+    """What a table's ``env_steps`` and ``episode_return`` are of a task."""
+    if "supervised" in table.agent[table.task == task]:
+        return "training examples", "accuracy on held-out examples"
+    return "environment steps", "episode return"
 
 
 def _draw_curve(

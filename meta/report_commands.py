@@ -45,14 +45,14 @@ def _words(folder: Folder) -> list[str] | None:
         ]
     if folder.kind == "tuning":
         return _tuning(folder)
-    if folder.kind in ("evaluation", "analysis") and folder.manifest:
+    if folder.kind in ("evaluation", "analysis", "gradients") and folder.manifest:
         return _evaluation(folder)
     return None
 
 
 def _evaluation(folder: Folder) -> list[str]:
-    is_analysis = folder.kind == "analysis"
-    words = ["launchers/analyze.py" if is_analysis else "launchers/evaluate.py"]
+    words = ["launchers/evaluate.py" if folder.kind == "evaluation" else "launchers/analyze.py"]
+    words += ["--what=gradients"] if folder.kind == "gradients" else []
     neutral = [cell for cell in folder.manifest if _is_neutral(cell)]
     trained = [cell for cell in folder.manifest if not results.is_untrained(cell["optimizer"])]
     controls = len(trained) < len(folder.manifest)

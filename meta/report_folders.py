@@ -21,9 +21,10 @@ KINDS = {
     "study": "comparison of meta-trainings",
     "evaluation": "evaluation",
     "analysis": "analysis of updates",
+    "gradients": "statistics of gradients and updates",
     "tuning": "tuning",
 }
-_WITH_RESULTS = ("es", "meta_gradient", "study", "evaluation", "analysis")
+_WITH_RESULTS = ("es", "meta_gradient", "study", "evaluation", "analysis", "gradients")
 Row = dict[str, float]
 
 
@@ -83,7 +84,9 @@ def read(path: Path, label: str) -> Folder:
     config = _read_json(path / "config.json", problems, needed=True)
     kind = _kind(config)
     cells = _read_json(
-        path / "manifest.json", problems, needed=kind in ("evaluation", "analysis", "tuning")
+        path / "manifest.json",
+        problems,
+        needed=kind in ("evaluation", "analysis", "gradients", "tuning"),
     ).get("cells")
     metrics: list[Row] = []
     if kind in ("es", "meta_gradient") or (path / "metrics.csv").exists():

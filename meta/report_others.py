@@ -21,6 +21,7 @@ _TITLES = {
     "report": "Page of the study",
     "summary": "Summary",
     "analysis": "Statistics of updates, a line for each point",
+    "gradients": "Distributions of gradients and updates over training",
     "dormancy": "Dormancy: share of dormant neurons over training (as OPEN's figure 10)",
     "cosine": "Cosine similarity of updates (as OPEN's figure 11)",
     "update_size": "Size of updates (as OPEN's figure 12)",

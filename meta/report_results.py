@@ -131,7 +131,7 @@ def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
             task = renamed.get((label, row.task), row.task)
             found = groups.setdefault((task, row.optimizer), {})
             found.setdefault(label, []).append(row._replace(task=task))
-    analyses = {folder.label for folder in folders if folder.kind == "analysis"}
+    analyses = {folder.label for folder in folders if folder.kind in ("analysis", "gradients")}
     rows: list[results.Row] = []
     for (task, optimizer), by_folder in groups.items():
         # An analysis repeats runs of an evaluation; its own count where there is none.

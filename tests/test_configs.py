@@ -10,7 +10,9 @@ from meta import experiment, study, tasks
 FOLDER = Path(__file__).parent.parent / "configs"
 PARTS = ("__init__", "blocks", "optim4rl_blocks", "saved")  # saved: reads a workdir's
 STUDIES = ("compare_es_meta_gradient", "sensitivity_optim4rl")
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in (*PARTS, *STUDIES))
+DIGITS = ("digits_open", "digits_optim4rl")  # need the extra `data`: tests/meta/test_digits.py
+OTHERS = (*PARTS, *STUDIES, *DIGITS)
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in OTHERS)
 BRAX = [name for name in NAMES if name.startswith(("ant", "humanoid"))]
 
 
