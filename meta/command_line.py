@@ -239,6 +239,13 @@ def benchmark_meta_gradient(case: str, repeats: int) -> None:
     print(measure.report(case, repeats))
 
 
+def benchmark_updates(repeats: int) -> None:
+    """Measures single updates and prints a table."""
+    from meta import benchmark_updates as measure
+
+    print(measure.report(repeats))
+
+
 def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:
     """Measures speed and prints a table."""
     from meta import benchmark as measure

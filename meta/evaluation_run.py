@@ -44,6 +44,7 @@ class Request:
       num_seeds: S, at least 1; intervals need 2.
       total_timesteps: environment steps of each run; None: the paper's for each task.
       untrained: evaluate the untrained control of each learned optimizer, too.
+      neutral_dormancy: evaluate each learned optimizer also without its dormancy input.
       seed: of all randomness.
       points: of each learning curve that are logged, at least 1.
       seeds_per_device: how many seeds a device runs at once; 0: what fits.
@@ -58,6 +59,7 @@ class Request:
     num_seeds: int = 8
     total_timesteps: int | None = None
     untrained: bool = True
+    neutral_dormancy: bool = False
     seed: int = 0
     points: int = 40
     seeds_per_device: int = 0
@@ -138,7 +140,7 @@ def _jobs(request: Request, entries: list[Entry], store: Store) -> list[Job]:
         config = make_agent_config(block["agent"], block["total_timesteps"])
         setting = {"env_options": block["env_options"], "agent": dataclasses.asdict(config)}
         for entry in entries:
-            for untrained in (False, True) if entry.is_learned and request.untrained else (False,):
+            for untrained in (False, True) if entry.has_control and request.untrained else (False,):
                 name = results.untrained(entry.name) if untrained else entry.name
                 identity = {"optimizer": entry.identity(task, untrained), "task": setting}
                 cell = Cell(task, name, identity, entry.source)

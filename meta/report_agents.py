@@ -133,9 +133,11 @@ def choose(folder: Folder, per_task: int) -> list[Shown]:
 
 
 def _of_cell(folder: Folder, cell: dict[str, Any], block: dict[str, Any]) -> Shown | None:
-    """What a cell of an evaluation's manifest stands for; None for untrained controls."""
+    """What a cell of an evaluation's manifest stands for; None for controls."""
     identity = cell["identity"].get("optimizer")
     if results.is_untrained(cell["optimizer"]) or not isinstance(identity, dict):
+        return None
+    if "dormancy" in identity:  # a control, too: the optimizer without that input
         return None
     common = (folder.label, cell["task"], block, cell["optimizer"])
     if "theta_sha256" in identity:
