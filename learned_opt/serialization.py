@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import base, presets, registry, standalone
+from learned_opt import base, presets, registry, standalone, velo_file
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
 
@@ -38,6 +38,15 @@ class TrainedOptimizer(NamedTuple):
     optimizer: base.LearnedOptimizer
     theta: base.MetaParams
     metadata: dict[str, Any]
+
+    def for_run(self, total_updates: int) -> "TrainedOptimizer":
+        """The optimizer for a run of so many updates: VeLO must know, others are as they are."""
+        options = self.metadata.get("options", {})
+        if self.metadata.get("name") != "velo" or options.get("total_updates") is not None:
+            return self
+        options = {**options, "total_updates": total_updates}
+        made = registry.make("velo", **options)
+        return self._replace(optimizer=made, metadata={**self.metadata, "options": options})
 
     def as_optax(
         self,
@@ -77,7 +86,7 @@ class TrainedOptimizer(NamedTuple):
         """
         schedule = standalone.make_schedule(total_updates, updates_per_batch, epochs_per_batch)
         return standalone.make_standalone(
-            self.optimizer.transform(self.theta),
+            self.for_run(schedule.total_updates).optimizer.transform(self.theta),
             schedule,
             role=role,
             actor_key=actor_key,
@@ -156,16 +165,20 @@ def convert_pickle(
 
 
 def load(
-    path_or_name: str | os.PathLike, optimizer: base.LearnedOptimizer | None = None
+    path_or_name: str | os.PathLike,
+    optimizer: base.LearnedOptimizer | None = None,
+    options: dict[str, Any] | None = None,
 ) -> TrainedOptimizer:
     """Loads an optimizer.
 
     Args:
-      path_or_name: a file written by ``save``; published weights of OPEN (``.npy``) or
-        of Optim4RL as plain arrays (``.npz``; with the learning rate and the gradient clip
-        of the Brax tasks, which the file does not hold); a preset file (``.json``, see
+      path_or_name: a file written by ``save``; published weights of OPEN (``.npy``), of VeLO
+        (msgpack) or of Optim4RL as plain arrays (``.npz``); a preset file (``.json``, see
         ``presets``; its options for every task); or the name of a handcrafted optimizer,
         with a preset after a colon (``adam``, ``adam:breakout``).
+      options: of ``learned_opt.make``, for what published files do not hold: of Optim4RL the
+        ``learning_rate`` and ``gradient_clip`` (default: those of the Brax tasks), of VeLO
+        ``total_updates`` and ``loss``, of OPEN the multipliers.
       optimizer: the family that a saved file's theta belongs to, where the registry does
         not know its name (users' own networks).
 
@@ -173,10 +186,10 @@ def load(
       FileNotFoundError: no such file, and no such name.
       ValueError: the file is not what it should be; names the file and what was expected.
     """
-    text = str(path_or_name)
+    text, given = str(path_or_name), options or {}
     family, _, task = text.partition(":")
     if registry.is_handcrafted(family):
-        options = {"preset": task} if task else {}
+        options = {**given, "preset": task} if task else given
         made = registry.make(family, **options)
         return TrainedOptimizer(
             made, {}, {"name": family, "options": options, "source": "handcrafted"}
@@ -188,18 +201,33 @@ def load(
             "toolkit, of a published .npy or .npz, or one of the handcrafted optimizers "
             f"{', '.join(n for n in registry.names() if registry.is_handcrafted(n))}"
         )
-    content = path.read_bytes()
     try:
-        if content[:4] == b"PK\x03\x04":
-            arrays = _read_archive(content)
-            if "metadata" in arrays:
-                return _load_saved(arrays, optimizer)
-            return _published_optim4rl(_parse_optim4rl(content), {})
-        if content.lstrip()[:1] == b"{":
-            return _from_preset(presets.parse_preset(content))
-        return _published_open(content)
+        return _parsed(path.read_bytes(), optimizer, given)
     except ValueError as error:
         raise ValueError(f"cannot load an optimizer from {text!r}: {error}") from error
+
+
+def _parsed(
+    content: bytes, optimizer: base.LearnedOptimizer | None, given: dict[str, Any]
+) -> TrainedOptimizer:
+    """The optimizer in a file, whose kind its first bytes tell."""
+    if content[:4] == b"PK\x03\x04":
+        arrays = _read_archive(content)
+        if "metadata" in arrays:
+            _refuse_options(given, "a file that this toolkit saved")
+            return _load_saved(arrays, optimizer)
+        return _published_optim4rl(_parse_optim4rl(content), given)
+    if content.lstrip()[:1] == b"{":
+        _refuse_options(given, "a preset file")
+        return _from_preset(presets.parse_preset(content))
+    if velo_file.looks_like_velo(content):
+        return TrainedOptimizer(*velo_file.published_velo(content, given))
+    return _published_open(content, given)
+
+
+def _refuse_options(given: dict[str, Any], kind: str) -> None:
+    if given:
+        raise ValueError(f"{kind} holds its own options; leave out {', '.join(given)}")
 
 
 def _from_preset(preset: presets.Preset) -> TrainedOptimizer:
@@ -208,9 +236,9 @@ def _from_preset(preset: presets.Preset) -> TrainedOptimizer:
     return TrainedOptimizer(made, {}, {**metadata, "provenance": preset.provenance})
 
 
-def _published_open(content: bytes) -> TrainedOptimizer:
+def _published_open(content: bytes, given: dict[str, Any]) -> TrainedOptimizer:
     parsed = open_weights.parse(content)
-    options = {"hidden_size": parsed.hidden_size, "width": parsed.width}
+    options = {**given, "hidden_size": parsed.hidden_size, "width": parsed.width}
     optimizer = registry.make("open", **options)
     theta = _unflatten_like(_theta_template(optimizer), parsed.arrays)
     metadata = {"name": "open", "options": options, "source": "published OPEN weights"}

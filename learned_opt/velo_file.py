@@ -20,7 +20,7 @@ def published_velo(
       content: of the file, see ``third_party.velo.weights``.
       options: what the file does not hold: ``total_updates``, ``loss``, ``accumulate`` of
         ``velo.VeloConfig``. Without ``total_updates`` the optimizer says, when it is used,
-        that it needs it; ``for_run`` gives it later.
+        that it needs it; ``TrainedOptimizer.for_run`` gives it later.
 
     Raises:
       ValueError: the content is not such a file, or an option is unknown or impossible.
@@ -43,12 +43,3 @@ def published_velo(
     theta = jax.tree_util.tree_unflatten(treedef, leaves)
     metadata = {"name": "velo", "options": options, "source": "published VeLO weights"}
     return optimizer, theta, metadata
-
-
-def for_run(metadata: dict[str, Any], total_updates: int) -> base.LearnedOptimizer:
-    """The VeLO of some metadata, told the length of a run.
-
-    Raises:
-      ValueError: ``total_updates`` is below 1.
-    """
-    return registry.make("velo", **{**metadata["options"], "total_updates": total_updates})

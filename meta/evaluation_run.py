@@ -207,7 +207,7 @@ def build(entry: Entry, name: str, block: dict[str, Any]) -> Built:
       ValueError: they do not fit, or one cannot be made.
     """
     task = make_task(name, block).final
-    trained = entry.load(name)
+    trained = entry.load(name).for_run(task.inner_updates)
     if entry.is_learned:
 
         def train(key: jax.Array) -> Any:

@@ -204,7 +204,7 @@ def make(shown: Shown, timesteps: int, seed: int, bar: progress.Progress) -> Fil
     agent = task.actor_critic
     if not report_episodes.can_draw(agent.env):
         raise ValueError(f"there is no drawing for {agent.env.spec.name}")
-    trained = shown.load()
+    trained = shown.load().for_run(task.inner_updates)
     train_key, watch_key = jax.random.split(jax.random.key(seed))
     state = train(trained.optimizer, trained.theta, task, train_key, bar)
     recorded = report_episodes.watch(agent, state, watch_key)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import serialization
 
+import learned_opt
 from learned_opt import velo_file
 from third_party.velo import msgpack_arrays, weights
 
@@ -124,13 +125,31 @@ def test_the_optimizer_has_the_numbers_of_the_file():
     assert np.all(np.isfinite(updates["w"]))
 
 
-def test_the_length_of_the_run_can_be_told_later():
-    optimizer, theta, metadata = velo_file.published_velo(serialization.to_bytes(small()))
+def test_a_file_becomes_an_optimizer_that_is_told_the_length_of_its_run(tmp_path):
+    path = tmp_path / "velo.params"
+    path.write_bytes(serialization.to_bytes(small()))
+    trained = learned_opt.load(path)
     with pytest.raises(ValueError, match="total_updates"):
-        optimizer.transform(theta)
-    velo_file.for_run(metadata, 100).transform(theta)
-    with pytest.raises(ValueError, match="at least 1"):
-        velo_file.for_run(metadata, 0)
+        trained.optimizer.transform(trained.theta)
+    assert trained.for_run(100).metadata["options"]["total_updates"] == 100
+    params = {"w": np.ones((3, 2), np.float32)}
+    standalone = trained.as_optax(total_updates=100)
+    inside = trained.for_run(100).optimizer.transform(trained.theta)
+    updates = [
+        tx.update(params, tx.init(params), params, loss=1.0)[0]["w"] for tx in (standalone, inside)
+    ]
+    np.testing.assert_array_equal(*updates)
+    with pytest.raises(ValueError, match=r"loss=\.\.\."):
+        standalone.update(params, standalone.init(params), params)
+    without = learned_opt.load(path, options={"loss": "constant"}).as_optax(total_updates=100)
+    without.update(params, without.init(params), params)
+
+
+def test_a_damaged_file_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "velo.params"
+    path.write_bytes(serialization.to_bytes(small())[:-100])
+    with pytest.raises(ValueError, match=r"velo\.params.*msgpack"):
+        learned_opt.load(path)
 
 
 def test_sizes_are_the_files():

@@ -37,9 +37,12 @@ class _Refused(ValueError):
 
 
 def looks_like_msgpack(content: bytes) -> bool:
-    """Whether a file's first byte begins a msgpack map."""
+    """Whether a file's first byte begins a msgpack map that holds something.
+
+    An empty map's byte is also that which pickles begin with.
+    """
     first = content[:1]
-    return b"\x80" <= first <= b"\x8f" or first in (b"\xde", b"\xdf")
+    return b"\x81" <= first <= b"\x8f" or first in (b"\xde", b"\xdf")
 
 
 def read_tree(content: bytes) -> Tree:
