@@ -130,7 +130,7 @@ def _import_tfds(name: str) -> Any:
 
 
 def _missing(error: ImportError) -> str:
-    return f"datasets as tasks need another package ({error}): pip install 'lopt-rl[data]'"
+    return f"datasets as tasks need another package ({error}): pip install -c constraints.txt -e ."
 
 
 def _prepared(name: str, folder: str) -> Any:

@@ -44,7 +44,7 @@ def modules() -> tuple[Any, Any]:
     except ImportError as error:
         raise ValueError(
             "RLDS datasets are written with tensorflow-datasets and array_record: "
-            f"pip install 'lopt-rl[data]' ({error})"
+            f"pip install -c constraints.txt -e . ({error})"
         ) from error
     return tfds, array_record_module
 
