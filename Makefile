@@ -62,7 +62,7 @@ define set-up
 	  echo "Name another one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@if [ "$(MADE_FOR)" != "$(CURDIR)" ]; then $(PYTHON) -m venv --clear $(VENV); fi
 	@rm -f $(STAMP)
-	@echo "Installing into $(VENV): takes a few minutes the first time, and about 1.3 GB."
+	@echo "Installing into $(VENV): takes a few minutes the first time, and about 1.7 GB."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@printf '%s\n' "$(CURDIR)" > $(STAMP)
 endef
