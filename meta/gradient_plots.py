@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from meta.gradient_statistics import Found
 
+# Sizes below this, in log10, are left to the text, as zeros are: what is left of old gradients
+# where new ones are 0.
+LEAST = -10
 MOST_TASKS = 4  # columns that can be read at a page's width
 _PHASES = (("first", BLUE, "-"), ("second", GREEN, "--"), ("last third", VERMILLION, "-."))
 _KINDS = {"supervised": "supervised", "ppo": "RL, PPO", "a2c": "RL, A2C"}
@@ -46,8 +49,8 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, "Found"], agent: str) -
         for axis in panels[2:]:
             axis.set_xlim(0, 100)
         panels[0].set_title(f"{task} ({kind})", fontsize=FONT + 1)
-    labels = ("density\nper decade", "density\nper decade", "log10 |gradient|", "log10 |update|",
-              "share")  # fmt: skip
+    density = "density\nper decade"
+    labels = (density, density, "log10 |gradient|", "log10 |update|", "share; cosine")
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=FONT)
     for row, quantity in enumerate(("gradient", "update")):
@@ -72,20 +75,21 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, "Found"], agent: str) -
 def _histograms(axis: "Axes", found: "Found", quantity: str) -> None:
     from meta.gradient_statistics import phases
 
-    edges = np.r_[EDGES, EDGES[-1] + 1 / PER_DECADE]
-    zeros = []
+    drawn = EDGES >= LEAST
+    edges = np.r_[EDGES[drawn], EDGES[-1] + 1 / PER_DECADE]
+    zeros, tiny = [], []
     for (label, color, dashes), rows in zip(_PHASES, phases(len(found.env_steps)), strict=True):
         part = found.sizes[quantity].part(rows)
+        # Of those that are drawn, so that shapes can be compared however many are 0.
+        shares = part.shares[0][drawn] / max(float(part.shares[0][drawn].sum()), 1e-12)
         zeros.append(f"{100 * part.zeros[0]:.0f}")
-        axis.stairs(part.shares[0] * PER_DECADE, edges, color=color, ls=dashes, lw=1.3, label=label)
-    axis.text(
-        0.03,
-        0.93,
-        f"zeros: {', '.join(zeros)} %",
-        transform=axis.transAxes,
-        fontsize=FONT,
-        va="top",
-    )
+        tiny.append(100 * float(part.shares[0][~drawn].sum()))
+        axis.stairs(shares * PER_DECADE, edges, color=color, ls=dashes, lw=1.3, label=label)
+    text = f"zeros: {', '.join(zeros)} %"
+    if max(tiny) >= 0.5:
+        below = ", ".join(f"{share:.0f}" for share in tiny)
+        text += f"\n< 1e{LEAST}: {below} %"
+    axis.text(0.03, 0.97, text, transform=axis.transAxes, fontsize=FONT, va="top")
 
 
 def _bands(axis: "Axes", found: "Found", quantity: str) -> None:
@@ -120,4 +124,4 @@ def _limits(shown: Mapping[str, "Found"], quantity: str) -> tuple[float, float]:
                 high.append(EDGES[int(np.searchsorted(cumulative, 0.9995))] + 1 / PER_DECADE)
     if not low:
         return float(EDGES[0]), float(EDGES[-1])
-    return float(min(low)) - 0.25, float(max(high)) + 0.25
+    return float(max(min(low), LEAST)) - 0.25, float(max(high)) + 0.25
