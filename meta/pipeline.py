@@ -269,7 +269,8 @@ class Pipeline:
         if asked < 0:
             raise ValueError(f"agents_per_device must be at least 0 (0: automatic), got {asked}")
         wanted = asked or self._automatic_chunk()
-        return max(n for n in range(1, self._local + 1) if self._local % n == 0 and n <= wanted)
+        most = max(1, min(self._local, wanted))
+        return max(n for n in range(1, most + 1) if self._local % n == 0)
 
     def _automatic_chunk(self) -> int:
         one = self.cost(1)

@@ -111,7 +111,7 @@ def test_damaged_files_are_refused(tmp_path):
         datasets.load("digits", str(broken))
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
+def test_a_missing_package_names_the_command(monkeypatch):
     import builtins
 
     real = builtins.__import__
@@ -122,7 +122,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(datasets.MissingPackageError, match=r"pip install 'lopt-rl\[data\]'"):
+    with pytest.raises(datasets.MissingPackageError, match=r"pip install -c constraints\.txt"):
         datasets.load("digits", "/nowhere")
 
 

@@ -82,6 +82,7 @@ def test_equals_the_definition_outside_jit_and_with_given_noise():
     assert_close(*results)
 
 
+@pytest.mark.slow
 def test_a_key_of_another_generator_gives_the_same_noise():
     xla, fused = optimizers()
     theta, params = theta_of(xla), example_params()
@@ -93,6 +94,7 @@ def test_a_key_of_another_generator_gives_the_same_noise():
     assert_close(*results)
 
 
+@pytest.mark.slow
 def test_batches_of_theta_and_of_seeds():
     xla, fused = optimizers()
     thetas = jax.tree.map(lambda *x: jnp.stack(x), *(theta_of(xla, seed) for seed in range(3)))

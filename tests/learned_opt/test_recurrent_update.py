@@ -83,6 +83,7 @@ def test_other_hidden_sizes():
         assert_close(jax.jit(with_derivatives(fused))(*arguments), expected, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", slow_but(("optim4rl",), FAMILIES))
 def test_batches_of_agents_and_of_theta(family):
     xla, fused = optimizers(family)
@@ -167,6 +168,7 @@ print(len(jax.devices()))
     assert run_python(text, XLA_FLAGS=flags).strip() == "2"
 
 
+@pytest.mark.slow
 def test_sizes_without_a_kernel():
     large = {"hidden_size": recurrent_update.MAX_HIDDEN_SIZE + 1}
     optimizer = learned_opt.make("linear", kernel="fused", **large)

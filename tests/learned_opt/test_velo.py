@@ -238,6 +238,7 @@ def test_tensors_of_all_ranks_and_groups_move_as_the_definition_says():
         params = jax.tree.map(np.add, params, updates)
 
 
+@pytest.mark.slow
 def test_the_order_of_tensors_does_not_matter():
     optimizer, theta = made()
     tx = tx_of(optimizer, theta)
@@ -274,6 +275,7 @@ def test_zero_and_huge_gradients_give_finite_updates(scale):
             assert finite(state)
 
 
+@pytest.mark.slow
 def test_vmap_over_theta_in_a_scan_equals_one_by_one():
     optimizer, _ = made()
     thetas = jax.tree.map(lambda *x: jnp.stack(x), *(random_theta(8, 4, i) for i in range(3)))

@@ -304,6 +304,7 @@ def test_references_are_listed_and_wishes_draw_anew(finished, theta_file, tmp_pa
     assert "P(better than mine)" in text and "Published" not in text  # none on Catch
 
 
+@pytest.mark.slow
 def test_a_preset_file_is_an_optimizer(finished, tmp_path):
     path = tmp_path / "tuned.json"
     presets.write_preset(path, "adam", {"learning_rate": 1.0}, task_options={"catch": {"b1": 0.5}})

@@ -97,6 +97,7 @@ def test_recording_a_training_does_not_change_it():
         np.testing.assert_allclose(seen[0], state.observation[environment], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_is_recorded_in_the_task_it_was_trained_in():
     task = small_task("rand_dense")
     assert isinstance(task.agent.env, environments.TaskEnvironment)

@@ -128,6 +128,7 @@ def request(folder, **changes):
     return Request(**{**asked, **changes})
 
 
+@pytest.mark.slow
 def test_an_analysis_leaves_table_summary_and_figure_and_repeats_nothing(tmp_path, monkeypatch):
     text = analyze(request(tmp_path))
     assert (tmp_path / "summary.md").read_text() == text and "| sgd | catch | update |" in text

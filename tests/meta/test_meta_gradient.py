@@ -52,6 +52,7 @@ def test_a_reset_touches_exactly_the_agents_whose_turn_it_is():
     assert sorted(agents.age.tolist()) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_agents_taken_together_or_one_by_one_give_the_same():
     theta = linear().init(jax.random.key(0))
     results = []

@@ -27,14 +27,19 @@ def optimizer():
     return learned_opt.make("open", initial_theta="random", direction_multiplier=0.1)
 
 
+@pytest.fixture(scope="module")
+def engine(agent, optimizer):
+    """One for all tests of it: it compiles once."""
+    return Engine(optimizer, agent, members_per_device=2)
+
+
 def members(optimizer, count):
     thetas = jax.vmap(optimizer.init)(jax.random.split(jax.random.key(0), count))
     return thetas, jax.random.split(jax.random.key(1), count)
 
 
 @pytest.mark.slow
-def test_curves_end_where_single_recordings_end_however_waves_are_filled(agent, optimizer):
-    engine = Engine(optimizer, agent, members_per_device=2)
+def test_curves_end_where_single_recordings_end_however_waves_are_filled(engine, optimizer):
     thetas, keys = members(optimizer, 5)
     end = engine.run(thetas, keys)
     curve = engine.run(thetas, keys, points=3)
@@ -45,8 +50,7 @@ def test_curves_end_where_single_recordings_end_however_waves_are_filled(agent, 
     np.testing.assert_array_equal(end.episode_return, reverse.episode_return[::-1])
 
 
-def test_members_with_equal_theta_and_key_are_equal(agent, optimizer):
-    engine = Engine(optimizer, agent, members_per_device=2)
+def test_members_with_equal_theta_and_key_are_equal(engine, optimizer):
     theta = optimizer.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), 1)[jnp.zeros(4, int)]
     returns = engine.run(broadcast_theta(theta, 4), keys).episode_return
@@ -75,8 +79,7 @@ def test_a_run_that_diverges_counts_as_failed(agent):
     assert np.isnan(returns[1, 0])
 
 
-def test_progress_is_told_and_can_stop_a_run(agent, optimizer):
-    engine = Engine(optimizer, agent, members_per_device=2)
+def test_progress_is_told_and_can_stop_a_run(engine, optimizer):
     thetas, keys = members(optimizer, 4)
     shares = []
     engine.run(thetas, keys, on_progress=shares.append)

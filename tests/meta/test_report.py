@@ -166,6 +166,7 @@ def test_equal_results_are_pooled_once_and_others_told_apart(tmp_path):
     assert table.optimizers() == ["adam", "adam [b]", "sgd"] and "several folders" in notes[0]
 
 
+@pytest.mark.slow
 def test_tasks_of_other_settings_are_other_tasks(tmp_path):
     first, second = evaluation(tmp_path / "a"), evaluation(tmp_path / "b")
     manifest = (second / "manifest.json").read_text().replace('"num_envs": 4', '"num_envs": 8')

@@ -160,6 +160,7 @@ def test_first_cells_differ_and_are_uniform():
     np.testing.assert_array_equal(observations.sum((1, 2)), np.ones((12_000, 3)))
 
 
+@pytest.mark.slow
 def test_steps_are_the_same_alone_batched_and_compiled():
     env = environments.make("big_dense_long")
     keys = jax.random.split(jax.random.key(3), 4)

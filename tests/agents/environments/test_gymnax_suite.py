@@ -58,6 +58,7 @@ def test_cartpole_pushed_one_way_terminates_unless_the_limit_comes_first():
     assert both.terminated[-1] and not np.any(both.truncated)
 
 
+@pytest.mark.slow
 def test_freeway_never_terminates():
     _, steps = run(environments.make("freeway"), always(1), 2500)
     assert not np.any(steps.terminated)
