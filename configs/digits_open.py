@@ -25,7 +25,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     task.agent.batch_size = 32
     task.agent.widths = (16, 16)
     task.baselines = ConfigDict({"adam": {"anneal": True}})
-    config = blocks.experiment({"digits": task}, num_generations=60)
+    config = blocks.experiment({"digits": task}, num_generations=120)
     # 160 inner updates need larger steps than the paper's multipliers of 0.001, which suit
     # tens of thousands, and a wider search.
     config.optimizer.options.direction_multiplier = 0.01

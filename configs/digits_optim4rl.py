@@ -20,11 +20,15 @@ def get_config(mode: str = "full") -> ConfigDict:
     task.agent.batch_size = 32
     task.agent.widths = (16, 16)
     task.baselines = ConfigDict({"adam": {"anneal": True}})
-    outer = blocks.meta_gradient(num_meta_steps=300)
+    outer = blocks.meta_gradient(num_meta_steps=500)
     outer.num_agents = 16
     outer.inner_updates = 1
     outer.reset_interval = 10
-    outer.learning_rate = 1e-2
+    # At 1e-2 theta overshoots within 100 meta-steps and the networks die.
+    outer.learning_rate = 3e-3
+    outer.learning_rate_decay = 0.995
+    outer.validate_every = 50
+    outer.validation_seeds = 16
     config = blocks.experiment({"digits": task}, outer=outer)
     config = optim4rl_blocks.optim4rl(config, 1e-3, None)
     config.evaluation.num_seeds = 32

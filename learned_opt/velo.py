@@ -107,11 +107,11 @@ class VeloState(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """Sum of gradients (a tree like ``params``), sum of losses, and their count."""
+    """Sum of gradients (a tree like ``params``), sum of losses, and how many there are."""
 
     gradients: base.Params
     loss: jax.Array
-    count: jax.Array
+    waiting: jax.Array
 
 
 def make_velo(config: VeloConfig) -> base.LearnedOptimizer:
@@ -173,7 +173,7 @@ def _initial_theta(config: VeloConfig, key: jax.Array) -> base.MetaParams:
 
 def _initial_state(config: VeloConfig, params: base.Params) -> VeloState:
     groups = velo_tensors.tensor_groups(flat.layout_of(params).shapes)
-    size = (config.lstm_hidden_size, sum(group.count for group in groups))
+    size = (config.lstm_hidden_size, sum(group.num_tensors for group in groups))
     pending: tuple[()] | Pending = ()
     if config.updates_per_step > 1:
         sums = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
@@ -205,7 +205,7 @@ def _update(
     sums = Pending(
         jax.tree.map(jnp.add, state.pending.gradients, grads),
         state.pending.loss + loss,
-        state.pending.count + 1,
+        state.pending.waiting + 1,
     )
 
     def step(sums: Pending) -> tuple[base.Params, VeloState]:
@@ -217,7 +217,7 @@ def _update(
     def wait(sums: Pending) -> tuple[base.Params, VeloState]:
         return jax.tree.map(jnp.zeros_like, params), state._replace(pending=sums)
 
-    return jax.lax.cond(sums.count == config.updates_per_step, step, wait, sums)
+    return jax.lax.cond(sums.waiting == config.updates_per_step, step, wait, sums)
 
 
 def _step(
@@ -257,8 +257,8 @@ def _step(
     updates: dict[int, jax.Array] = {}
     averages, start = [], 0
     for group, old, parameter in zip(groups, state.groups, parameters, strict=True):
-        part = slice(start, start + group.count)
-        start += group.count
+        part = slice(start, start + group.num_tensors)
+        start += group.num_tensors
         gradient = velo_tensors.gather(group, leaves)
         gradient = jnp.clip(gradient, -_GRADIENT_CLIP, _GRADIENT_CLIP)
         new = velo_tensors.accumulated(group, old, gradient)

@@ -74,10 +74,10 @@ def loss_inputs(buffer: LossBuffer, count: jax.Array, total: int) -> jax.Array:
     return jnp.where(count <= 2, 0.0, inputs)
 
 
-def _decay(count: jax.Array, total: int) -> tuple[np.ndarray, jax.Array]:
+def _decay(count: jax.Array, total: int) -> tuple[jax.Array, jax.Array]:
     """(decays, what corrects averages of ``count`` >= 1 losses for their start at 0)."""
     half_lives = np.logspace(1, np.log10(total), _NUM_HALF_LIVES, dtype=np.float32)
-    decay = np.exp(-1.0 / half_lives)  # below 1, also in float32
+    decay = jnp.asarray(np.exp(-1.0 / half_lives))  # below 1, also in float32
     return decay, 1.0 / (1.0 - jnp.power(decay, count.astype(jnp.float32)))
 
 
@@ -139,11 +139,16 @@ def pack(theta: base.MetaParams) -> Weights:
     bank = _bank(theta["ff_mod_stack"]["~"])
     control, step = linear["rnn_to_controls"], linear["step_size"]
     return Weights(
-        *(linear["linear_1"]["w"].T, linear["linear_1"]["b"][:, None]),
-        *(_product(by_mix, direct["w"].T), by_mix, by_hidden, bias[:, None]),
-        *(theta["lstm_init_state"][name].reshape(h, 1) for name in ("hidden", "cell")),
-        jnp.concatenate([_product(bank, control["w"].T), step["w"].T]),
-        jnp.concatenate([_product(bank, control["b"]), step["b"]])[:, None],
+        mix=linear["linear_1"]["w"].T,
+        mix_bias=linear["linear_1"]["b"][:, None],
+        gates_by_input=_product(by_mix, direct["w"].T),
+        gates_by_mix=by_mix,
+        gates_by_hidden=by_hidden,
+        gates_bias=bias[:, None],
+        hidden=theta["lstm_init_state"]["hidden"].reshape(h, 1),
+        cell=theta["lstm_init_state"]["cell"].reshape(h, 1),
+        outputs=jnp.concatenate([_product(bank, control["w"].T), step["w"].T]),
+        outputs_bias=jnp.concatenate([_product(bank, control["b"]), step["b"]])[:, None],
     )
 
 

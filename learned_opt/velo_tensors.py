@@ -53,7 +53,7 @@ class TensorGroup(NamedTuple):
     factored: tuple[int, int] | None
 
     @property
-    def count(self) -> int:
+    def num_tensors(self) -> int:
         """n."""
         return len(self.members)
 
@@ -141,7 +141,7 @@ def scatter(
 
 def initial_state(group: TensorGroup) -> GroupState:
     """Averages of no gradient."""
-    n, three = group.count, len(MOMENTUM_DECAYS)
+    n, three = group.num_tensors, len(MOMENTUM_DECAYS)
     return GroupState(
         jnp.zeros((n, three, *group.shape), jnp.float32),
         jnp.zeros((n, 1, *group.shape), jnp.float32),
@@ -156,8 +156,8 @@ def means(group: TensorGroup, values: jax.Array) -> jax.Array:
     size = rows.shape[-1]
     if group.is_padded:
         lengths = np.array(group.lengths)[:, None]
-        weights = (np.arange(size) < lengths) / lengths.astype(np.float32)
-        return jnp.einsum("ncl,nl->nc", rows, weights, precision=jax.lax.Precision.HIGHEST)
+        shares = (np.arange(size) < lengths) / lengths.astype(np.float32)
+        return jnp.einsum("ncl,nl->nc", rows, shares, precision=jax.lax.Precision.HIGHEST)
     # A product: XLA's CPU backend does not vectorise a reduction.
     weights = jnp.full((size,), 1.0 / size, jnp.float32)
     return jnp.matmul(rows, weights, precision=jax.lax.Precision.HIGHEST)
@@ -233,7 +233,7 @@ def directions(
     parameter: jax.Array,
 ) -> jax.Array:
     """The networks' steps ``[n, 1, *S]``: direction x exp(0.001 x log-magnitude)."""
-    flat = (group.count, -1, int(np.prod(group.shape)))
+    flat = (group.num_tensors, -1, int(np.prod(group.shape)))
     factors, terms = _adafactor_terms(group, networks.kernels[0], state)
     inverse_root = jax.lax.rsqrt(state.rms + _RMS_EPSILON)
     features = jnp.concatenate(
@@ -246,7 +246,7 @@ def directions(
     )
     kernel = networks.kernels[0][:, np.array(_FULL_INPUTS)]
     kernel = kernel * _scales(means(group, jnp.square(features)))
-    hidden = _product(kernel, features.reshape(flat)).reshape(group.count, -1, *group.shape)
+    hidden = _product(kernel, features.reshape(flat)).reshape(group.num_tensors, -1, *group.shape)
     hidden = hidden + terms + _column(networks.biases[0], hidden.ndim)
     hidden = jax.nn.relu(hidden).reshape(flat)
     for kernel, bias in zip(networks.kernels[1:], networks.biases[1:], strict=True):
@@ -254,7 +254,7 @@ def directions(
         hidden = _product(kernel, hidden) + bias[:, :, None]
         hidden = hidden if last else jax.nn.relu(hidden)
     step = hidden[:, :1] * jnp.exp(0.001 * hidden[:, 1:2])
-    return step.reshape(group.count, 1, *group.shape)
+    return step.reshape(group.num_tensors, 1, *group.shape)
 
 
 class _Factors(NamedTuple):
