@@ -246,10 +246,14 @@ class Pipeline:
             check_vma=False,
         )
 
+    def agent_shapes(self) -> TrainState:
+        """One agent's state, as shapes."""
+        return jax.eval_shape(self._loop.init, jax.random.key(0))
+
     def cost(self, chunk: int) -> Cost:
         """The memory that a chunk size takes, estimated from shapes alone."""
         loop, agent = self._loop, self._loop.agent
-        state = jax.eval_shape(loop.init, jax.random.key(0))
+        state = self.agent_shapes()
         learner = memory.tree_bytes((state.params, state.opt_state))
         updates = agent.updates_per_iteration
         # For each update its state before; within an iteration that is recomputed, for its
