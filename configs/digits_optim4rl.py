@@ -4,7 +4,12 @@ The task is that of ``digits_open.py``. 16 networks at all stages of their train
 loss is their cross-entropy on validation examples after one iteration (16 updates). Compared at
 the end as there: the final accuracy on test examples, over 32 seeds, with the untrained
 optimizer, which already steps by its step size against the gradient's sign, and with Adam at the
-best of six learning rates.
+best of six learning rates. Expected: the untrained one near 0.66, the learned one near 0.91,
+tuned Adam near 0.95.
+
+So short a horizon is greedy: after some hundred meta-steps the updates grow too large for the
+rest of a training, so the theta that validates best is the result, and not the last one. Five
+iterations (``inner_updates=5``, ``reset_interval=2``) keep it steady at five times the cost.
 
     python launchers/train.py --config=configs/digits_optim4rl.py --workdir=runs/digits_optim4rl
 """
