@@ -10,21 +10,21 @@ from meta import evolution, experiment
 
 
 def network(features):
-    """From a parameter's five features to its direction and log-magnitude: [D, 5] -> [D, 2]."""
-    hidden = jax.nn.relu(hk.Linear(8)(features))
+    """A parameter's gradient and momenta to its direction and log-magnitude: [D, 4] -> [D, 2]."""
+    hidden = jnp.tanh(hk.Linear(8)(features))
     learned = hk.Linear(2, w_init=jnp.zeros)(hidden)
-    return learned + features[:, :1] * jnp.array([1.0, 0.0])  # begins as gradient descent
+    return learned + features[:, 1:2] * jnp.array([1.0, 0.0])  # begins as momentum SGD
 
 
 transformed = hk.without_apply_rng(hk.transform(network))
-rule = learned_opt.UpdateRule(step_size=0.003, magnitude_multiplier=1.0)
+rule = learned_opt.UpdateRule(("gradient", "momentum"), 0.003, magnitude_multiplier=1.0)
 learned_opt.register("my_haiku", lambda: learned_opt.from_haiku(transformed, rule))
 config = blocks.experiment({"catch": demo.get_config().tasks.catch}, optimizer="my_haiku")
 config.outer.update(population_size=16, sigma=0.1, learning_rate=0.1)
 run = experiment.build(config.to_dict())
 state, held_out = run.trainer.init(run.keys.training), jax.random.split(run.keys.validation, 16)
 before, _ = evolution.validate(run.trainer.theta(state), run.tasks, run.engines, held_out)
-for generation in range(12):
+for generation in range(10):
     state, metrics = run.trainer.step(state)
     print(f"generation {generation}: mean fitness {metrics['fitness_mean']:.2f}", flush=True)
 theta = run.trainer.theta(state)
