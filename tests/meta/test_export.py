@@ -131,7 +131,15 @@ def test_a_stopped_export_leaves_nothing(tmp_path, monkeypatch):
         ({"num_steps": 321, "when": "during"}, "raise --total_timesteps"),
         ({"optimizer": "adan"}, "did you mean 'adam'"),
         ({"task": "cartpol"}, "did you mean 'cartpole'"),
-        ({"task": "tfds/digits", "agent_options": {}, "env_options": {}}, "nothing acts there"),
+        (
+            {
+                "task": "tfds/digits",
+                "total_timesteps": 1024,
+                "agent_options": {},
+                "env_options": {},
+            },
+            "nothing acts there",
+        ),
         ({"out": "."}, "exists already"),
     ],
 )
