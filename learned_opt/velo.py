@@ -173,7 +173,8 @@ def _initial_theta(config: VeloConfig, key: jax.Array) -> base.MetaParams:
 
 def _initial_state(config: VeloConfig, params: base.Params) -> VeloState:
     groups = velo_tensors.tensor_groups(flat.layout_of(params).shapes)
-    size = (config.lstm_hidden_size, sum(group.num_tensors for group in groups))
+    columns = velo_network.num_columns(sum(group.num_tensors for group in groups))
+    size = (config.lstm_hidden_size, columns)
     pending: tuple[()] | Pending = ()
     if config.updates_per_step > 1:
         sums = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
@@ -241,6 +242,7 @@ def _step(
         velo_tensors.statistics(group, old, parameter)
         for group, old, parameter in zip(groups, state.groups, parameters, strict=True)
     ]
+    mean_square = jnp.concatenate([statistics.mean_square for statistics in known])
     inputs = velo_network.recurrent_inputs(
         state.num_steps.astype(jnp.float32) / config.num_steps,  # num_steps >= 1
         seen,
@@ -248,10 +250,9 @@ def _step(
         jnp.concatenate([statistics.inputs for statistics in known]).T,
     )
     recurrent, networks, sizes = velo_network.recurrent(
-        weights, state.recurrent, state.num_steps == 0, inputs
+        weights, state.recurrent, state.num_steps == 0, inputs, len(mean_square)
     )
     # The step of a tensor is in proportion to the size of its parameters.
-    mean_square = jnp.concatenate([statistics.mean_square for statistics in known])
     sizes = -_STEP_SIZE * sizes * jnp.sqrt(mean_square + 1e-9)  # a mean of squares: >= 0
     leaves = layout.treedef.flatten_up_to(grads)
     updates: dict[int, jax.Array] = {}
