@@ -14,7 +14,7 @@ _SHARED = Path(__file__).parent.parent.parent / "shared"
 def pytest_configure(config):
     del config
     jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_key_reuse", False)
     os.environ.setdefault("TQDM_DISABLE", "1")
 
