@@ -58,7 +58,8 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, "Found"], agent: str) -
         for axis in axes[row]:
             axis.set_xlim(*limits)
         axes[row + 2][0].set_ylim(*limits)
-    axes[4][0].set_ylim(-0.25, 1.02)
+        axes[row][0].set_ylim(0, 1.3 * axes[row][0].get_ylim()[1])  # room for the text
+    axes[4][0].set_ylim(top=1.02)
     for row in range(5):
         axes[row][-1].legend(
             fontsize=FONT, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)

@@ -200,9 +200,10 @@ def distance(one: Sizes, other: Sizes) -> float:
 
 
 def phases(points: int) -> list[slice]:
-    """The thirds of training as slices of its points."""
+    """The thirds of training as slices of its points; of fewer than three, some come twice."""
     ends = [round(points * part / len(PHASES)) for part in range(len(PHASES) + 1)]
-    return [slice(low, max(high, low + 1)) for low, high in itertools.pairwise(ends)]
+    pairs = [(min(low, points - 1), high) for low, high in itertools.pairwise(ends)]
+    return [slice(low, max(high, low + 1)) for low, high in pairs]
 
 
 def _rows(agent: str, found: dict[str, dict[str, Found]]) -> Iterator[tuple]:

@@ -117,6 +117,8 @@ def test_thirds_cover_training():
     for points in (3, 4, 10, 40):
         covered = [i for part in phases(points) for i in range(points)[part]]
         assert covered == list(range(points))
+    for points in (1, 2):  # an agent of so few iterations has no more points
+        assert all(len(range(points)[part]) == 1 for part in phases(points))
 
 
 def request(folder, **changes):
