@@ -7,7 +7,6 @@ import pytest
 
 from agents import datasets
 
-pytest.importorskip("tensorflow_datasets", reason="the extra `data` is not installed")
 load_digits = pytest.importorskip("sklearn.datasets").load_digits
 
 

@@ -10,9 +10,6 @@ from meta import contestants, evaluation_run, experiment, finish, results, train
 from meta.evaluation_run import Request
 from meta.evaluation_store import Store
 
-pytest.importorskip("tensorflow_datasets", reason="the extra `data` is not installed")
-pytest.importorskip("sklearn", reason="the extra `data` is not installed")
-
 CONFIGS = {"es": digits_open, "meta_gradient": digits_optim4rl}
 NUM_TEST, NUM_VALIDATION = 355, 288
 

@@ -5,13 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import learned_opt
 from meta import agent_training, experience, export, progress, task_presets
 from meta.tasks import make_task
 from tests.meta.experience_reference import cut_slowly, same_episodes
-
-tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 
 SMALL = {
     "optimizer": "adam",

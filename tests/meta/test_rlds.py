@@ -4,11 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from agents.environments import Continuous, Discrete, EnvironmentSpec
 from meta import experience, rlds
-
-tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 
 GRID = EnvironmentSpec("grid", (2, 3), Discrete(4), 100)
 ARM = EnvironmentSpec("arm", (5,), Continuous(2), 100)
