@@ -29,7 +29,7 @@ from meta import (
     task_presets,
 )
 from meta.evaluation_run import Request
-from meta.evaluation_store import Store, slug
+from meta.evaluation_store import Store, slug, written
 
 KIND = "analysis"
 COLUMNS = (
@@ -86,7 +86,7 @@ def write(store: Store, agent: str) -> str:
     """Writes the table, the summary and plots, if they are not of these results yet."""
     folder = store.folder.path
     stamp = hashlib.sha256(b"%d" % _VERSION + store.folder.results.read_bytes()).hexdigest()
-    text = _written(folder, stamp)
+    text = written(folder, stamp)
     if text is not None:
         return text
     tasks: dict[str, dict[str, Curves]] = {}
@@ -102,16 +102,6 @@ def write(store: Store, agent: str) -> str:
         files += analysis_plots.plot(folder, task, slug(task), found)
     store.folder.write(folder / "report.json", json.dumps({"stamp": stamp, "files": files}) + "\n")
     return text
-
-
-def _written(folder: Path, stamp: str) -> str | None:
-    """The summary, if everything is there already."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        whole = report["stamp"] == stamp and all((folder / f).is_file() for f in report["files"])
-        return (folder / "summary.md").read_text(encoding="utf-8") if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _curves(store: Store, task: str, optimizer: str) -> Curves | None:

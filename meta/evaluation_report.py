@@ -20,7 +20,7 @@ from meta import (
 from meta.comparison import Comparison
 from meta.contestants import Entry
 from meta.evaluation_run import Request
-from meta.evaluation_store import Store, slug
+from meta.evaluation_store import Store, slug, written
 from meta.summary import Summary
 from third_party.open_rl import reference as open_reference
 from third_party.optim4rl import reference as optim4rl_reference
@@ -95,7 +95,7 @@ def write(store: Store, wishes: Wishes, entries: Sequence[Entry]) -> str:
     """
     folder = store.folder.path
     stamp = _stamp(store, wishes)
-    text = _written(folder, stamp)
+    text = written(folder, stamp)
     if text is not None:
         return text
     before = _read(folder / "report.json").get("files", [])
@@ -257,16 +257,6 @@ def _stamp(store: Store, wishes: Wishes) -> str:
     what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
     content = json.dumps(what).encode() + store.folder.results.read_bytes()
     return hashlib.sha256(content).hexdigest()
-
-
-def _written(folder: Path, stamp: str) -> str | None:
-    """The summary, if everything is there already."""
-    report = _read(folder / "report.json")
-    if report.get("stamp") != stamp:
-        return None
-    if not all((folder / name).is_file() for name in report.get("files", ["missing"])):
-        return None
-    return (folder / "summary.md").read_text(encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

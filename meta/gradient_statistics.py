@@ -15,14 +15,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from meta import contestants, evaluation_run, gradient_plots, results, task_presets
 from meta.evaluation_run import Request
-from meta.evaluation_store import Store, slug
+from meta.evaluation_store import Store, slug, written
 from meta.gradient_recording import EDGES, NUM_BINS, PER_DECADE, QUANTITIES, Recorder, above
 
 KIND = "gradients"
@@ -100,7 +99,7 @@ def write(store: Store, agent: str) -> str:
     """Writes the table, the summary and figures, if they are not of these results yet."""
     folder = store.folder.path
     stamp = hashlib.sha256(b"%d" % _VERSION + store.folder.results.read_bytes()).hexdigest()
-    text = _written(folder, stamp)
+    text = written(folder, stamp)
     if text is not None:
         return text
     found: dict[str, dict[str, Found]] = {}  # by optimizer and task
@@ -122,16 +121,6 @@ def write(store: Store, agent: str) -> str:
             gradient_plots.plot(folder / files[-1], optimizer, shown, agent)
     store.folder.write(folder / "report.json", json.dumps({"stamp": stamp, "files": files}) + "\n")
     return text
-
-
-def _written(folder: Path, stamp: str) -> str | None:
-    """The summary, if everything is there already."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        whole = report["stamp"] == stamp and all((folder / f).is_file() for f in report["files"])
-        return (folder / "summary.md").read_text(encoding="utf-8") if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _read(store: Store, task: str, optimizer: str) -> Found | None:
