@@ -237,7 +237,11 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
             functools.partial(_update, config, family, theta),
         )
 
-    return base.LearnedOptimizer(network.initial_theta, transform)
+    def stretch() -> Callable[..., base.StretchResult] | None:
+        fused = recurrent_update.wanted(config.kernel, config.hidden_size)
+        return functools.partial(_stretch, config, family) if fused else None
+
+    return base.LearnedOptimizer(network.initial_theta, transform, stretch)
 
 
 def clipped_gradient(grads: base.Params, layout: flat.Layout, clip: float | None) -> jax.Array:
@@ -288,6 +292,27 @@ def _run(
     return rule.direction(gradient, outputs), tuple(new for new, _ in results)
 
 
+def _stretch(
+    config: RecurrentConfig,
+    family: str,
+    theta: base.MetaParams,
+    state: RecurrentState,
+    gradients: jax.Array,
+    result: base.StretchResult,
+) -> base.StretchResult:
+    """See ``base.LearnedOptimizer.stretch``."""
+    layout, clip = flat.layout_of(result.params), config.gradient_clip
+    if clip is not None:
+        gradients = jnp.clip(gradients, -clip, clip)
+    attach = recurrent_update.make_stretch(
+        *_fused(config, family, theta), factor=-config.learning_rate
+    )
+    totals = recurrent_update.Totals(flat.flatten(result.params, layout), result.squared_norm)
+    vector = flat.flatten(theta, flat.layout_of(theta))
+    totals = attach(vector, gradients, state.hidden, totals)
+    return base.StretchResult(flat.unflatten(totals.parameters, layout), totals.squared_norms)
+
+
 def _run_fused(
     config: RecurrentConfig,
     family: str,
@@ -296,12 +321,19 @@ def _run_fused(
     hidden: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The same as ``_run``."""
+    update = recurrent_update.make_update(*_fused(config, family, theta))
+    return update(flat.flatten(theta, flat.layout_of(theta)), gradient, hidden)
+
+
+def _fused(
+    config: RecurrentConfig, family: str, theta: base.MetaParams
+) -> tuple[recurrent_update.Spec, recurrent_update.Update]:
+    """What to compile for a theta of this structure, and what it computes."""
     layout = flat.layout_of(theta)
-    branches = _RULES[family].branches
     spec = recurrent_update.Spec(
         family=family,
         hidden=config.hidden_size,
-        branches=recurrent_update.branch_specs(theta, branches),
+        branches=recurrent_update.branch_specs(theta, _RULES[family].branches),
         theta_size=layout.num_parameters,
         root_epsilon=ROOT_EPSILON,
         log_epsilon=LOG_EPSILON,
@@ -311,5 +343,4 @@ def _run_fused(
     def definition(vector: jax.Array, gradient: jax.Array, hidden: tuple) -> tuple:
         return _run(config, family, flat.unflatten(vector, layout), gradient, hidden)
 
-    update = recurrent_update.make_update(spec, definition)
-    return update(flat.flatten(theta, layout), gradient, hidden)
+    return spec, definition

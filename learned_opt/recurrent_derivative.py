@@ -1,30 +1,34 @@
 """The derivative of recurrent optimizers' update, ``BLOCK`` parameters at a time.
 
-The gates are recomputed, and kept on the stack for a block. What a block gives to theta's
-gradients is added to sums that have one lane for every ``LANES``-th parameter.
+A forward pass leaves a tape of all gates, which the derivative reads. What a block gives to
+theta's gradients is added to sums that have one lane for every ``LANES``-th parameter.
 """
 
 from llvmlite import ir
 
 from learned_opt import recurrent_formulas
-from learned_opt.recurrent_kernel import Writer, tile_of
+from learned_opt.recurrent_kernel import tile_of
+from learned_opt.recurrent_tape import (
+    BLOCK,
+    CANDIDATE,
+    CHUNKS,
+    NEW,
+    RECURRENT,
+    RESET,
+    UPDATE,
+    OnTape,
+)
 from learned_opt.recurrent_update import BranchSpec, Spec
 from learned_opt.simd import I64, LANES, Value, Vector
 
-# Parameters whose contributions to theta's gradients are added in registers before the
-# sums in memory are touched.
-_CHUNKS = 4
-BLOCK = _CHUNKS * LANES
-# Rows of a unit that the derivative keeps: reset, update, candidate, what reset multiplies,
-# and the new hidden value. Then the first four become cotangents: of the three gates'
-# arguments and of what reset multiplies.
-_RESET, _UPDATE, _CANDIDATE, _RECURRENT, _NEW = range(5)
 
-
-class DerivativeWriter(Writer):
+class DerivativeWriter(OnTape):
     """Writes ``derivative(...)``: cotangents of what ``BLOCK`` parameters' update saw.
 
-    ``sums`` has ``LANES`` floats for each of theta's, to which this adds.
+    That of the step is ``by_step`` plus ``penalty`` times the step itself. Rows of hidden
+    values are ``stride`` apart, those of their cotangents ``by_stride``; ``by_new_hidden``
+    and ``by_hidden`` may be the same place. ``sums`` has ``LANES`` floats for each of
+    theta's, to which this adds.
     """
 
     @staticmethod
@@ -33,22 +37,18 @@ class DerivativeWriter(Writer):
         kinds = ("hidden", "by_new_hidden", "by_hidden")
         hidden = [f"{kind}{i}" for kind in kinds for i in branches]
         return (
-            *("theta", "scaled", "sums", "gradient", "by_step", "by_gradient", "stride"),
-            *hidden,
+            *("theta", "scaled", "sums", "tape", "gradient", "by_step", "penalty"),
+            *("by_gradient", "stride", "by_stride", *hidden),
         )
 
     def __init__(self, module: ir.Module, spec: Spec):
         super().__init__(module, spec, "derivative", self.arguments(spec))
-        code, size = self._code, spec.hidden
-        # Rows of BLOCK floats.
-        self._gate_rows = [code.scratch(5 * size * BLOCK) for _ in spec.branches]
-        self._input_rows = [code.scratch(branch.inputs * BLOCK) for branch in spec.branches]
-        self._by_output = [code.scratch(branch.outputs * BLOCK) for branch in spec.branches]
+        self._by_output = [self._code.scratch(branch.outputs * BLOCK) for branch in spec.branches]
 
     def write(self) -> ir.Function:
         code, spec = self._code, self._spec
         with code.loop(BLOCK, step=LANES) as lane:
-            direct, gradient = self._write_forward(lane)
+            direct, gradient = self._write_by_outputs(lane)
             by_inputs = [
                 self._write_backward(i, branch, lane) for i, branch in enumerate(spec.branches)
             ]
@@ -59,34 +59,24 @@ class DerivativeWriter(Writer):
         code.builder.ret_void()
         return self.function
 
-    def _gate_place(self, kind: int, unit: int | Value, lane: int | Value) -> Value:
-        unit = I64(unit) if isinstance(unit, int) else unit
-        row = self._code.builder.add(unit, I64(kind * self._spec.hidden))
-        return self._row(row, BLOCK, lane)
-
-    def _write_forward(self, lane: Value) -> tuple[Vector, Vector]:
-        """Gates and cotangents of the outputs, to the stack.
+    def _write_by_outputs(self, lane: Value) -> tuple[Vector, Vector]:
+        """Cotangents of the outputs, to the stack.
 
         Returns:
           (the gradient's cotangent that goes around the networks, the gradient).
         """
         code, spec, given = self._code, self._spec, self._given
-        for i in range(len(spec.branches)):
-            self._prefetch([f"hidden{i}", f"by_new_hidden{i}"], lane)
-            self._prefetch([f"by_hidden{i}"], lane, write=True)
         gradient = code.load(given["gradient"], lane)
-        inputs = recurrent_formulas.network_inputs(spec, code, gradient)
         outputs = []
-        for i, (branch, x) in enumerate(zip(spec.branches, inputs, strict=True)):
-            for f, value in enumerate(x):
-                code.store(value, self._input_rows[i], self._row(f, BLOCK, lane))
-            self._write_gates(i, branch, x, lane)
+        for i, branch in enumerate(spec.branches):
             new = [
-                code.load(self._gate_rows[i], self._gate_place(_NEW, j, lane))
+                code.load(self._gate_rows[i], self._gate_place(NEW, j, lane))
                 for j in range(spec.hidden)
             ]
             outputs += self._outputs(branch, new)
-        by_step = code.load(given["by_step"], lane)
+        step = recurrent_formulas.direction(spec, code, gradient, outputs)
+        penalty = code.load(given["penalty"], lane)
+        by_step = code.fma(penalty, step, code.load(given["by_step"], lane))
         by_outputs, direct = recurrent_formulas.direction_vjp(
             spec, code, gradient, outputs, by_step
         )
@@ -95,34 +85,17 @@ class DerivativeWriter(Writer):
                 code.store(by_outputs.pop(0), self._by_output[i], self._row(o, BLOCK, lane))
         return direct, gradient
 
-    def _write_gates(self, index: int, branch: BranchSpec, x: list[Vector], lane: Value) -> None:
-        code, size = self._code, self._spec.hidden
-        old, stride, rows = self._given[f"hidden{index}"], self._given["stride"], self._gate_rows
-        tile = tile_of(size)
-        with code.loop(size, step=tile) as unit:
-            hidden = [code.load(old, self._row(k, stride, lane)) for k in range(size)]
-            arguments = self._arguments(branch, unit, tile, hidden, x)
-            gates = self._gates(arguments)
-            for j in range(tile):
-                here = code.builder.add(unit, I64(j))
-                reset, update, candidate = (gate[j] for gate in gates)
-                before = code.load(old, self._row(here, stride, lane))
-                new = code.fma(update, before - candidate, candidate)
-                kept = (reset, update, candidate, arguments[3][j], new)
-                for kind, value in enumerate(kept):
-                    code.store(value, rows[index], self._gate_place(kind, here, lane))
-
     def _write_backward(self, index: int, branch: BranchSpec, lane: Value) -> list[Vector]:
         """Cotangents of gates (to the stack), hidden rows (to memory) and inputs (returned)."""
         code, size, given = self._code, self._spec.hidden, self._given
-        rows, stride, theta = self._gate_rows[index], given["stride"], given["theta"]
+        rows, stride, theta = self._gate_rows[index], given["by_stride"], given["theta"]
         by_outputs = [
             code.load(self._by_output[index], self._row(o, BLOCK, lane))
             for o in range(branch.outputs)
         ]
         with code.loop(size) as unit:
             self._write_unit(index, branch, unit, lane, by_outputs)
-        kinds = (_RESET, _UPDATE, _CANDIDATE)
+        kinds = (RESET, UPDATE, CANDIDATE)
         tile = tile_of(size)
         result = given[f"by_hidden{index}"]
         with code.loop(size, step=tile) as row:
@@ -131,7 +104,7 @@ class DerivativeWriter(Writer):
             sums += [[code.vector(0.0)] * tile for _ in range(2)]
             pieces = [branch.piece(name) for name in ("hr", "hz", "hn")]
             for j in range(size):
-                for gate, kind in enumerate((_RESET, _UPDATE, _RECURRENT)):
+                for gate, kind in enumerate((RESET, UPDATE, RECURRENT)):
                     value = code.load(rows, self._gate_place(kind, j, lane))
                     for k in range(tile):
                         first = I64(pieces[gate].offset + k * size + j)
@@ -155,15 +128,15 @@ class DerivativeWriter(Writer):
     ) -> None:
         """One unit's gates become cotangents; the part of its old value that stays is stored."""
         code, given, rows = self._code, self._given, self._gate_rows[index]
-        place = self._row(unit, given["stride"], lane)
-        by_new = code.load(given[f"by_new_hidden{index}"], place)
+        by_place = self._row(unit, given["by_stride"], lane)
+        by_new = code.load(given[f"by_new_hidden{index}"], by_place)
         dense = branch.piece("dense")
         for o, value in enumerate(by_outputs):
             weight = code.splat(given["theta"], self._row(unit, branch.outputs, dense.offset + o))
             by_new = code.fma(value, weight, by_new)
         places = [self._gate_place(kind, unit, lane) for kind in range(4)]
         reset, update, candidate, recurrent = (code.load(rows, at) for at in places)
-        before = code.load(given[f"hidden{index}"], place)
+        before = code.load(given[f"hidden{index}"], self._row(unit, given["stride"], lane))
         by_kept = by_new * update
         by_candidate = (by_new - by_kept) * (1.0 - candidate * candidate)
         by_update = by_kept * (before - candidate) * (1.0 - update)
@@ -173,7 +146,7 @@ class DerivativeWriter(Writer):
             places, (by_reset, by_update, by_candidate, by_recurrent), strict=True
         ):
             code.store(value, rows, at)
-        code.store(by_kept, given[f"by_hidden{index}"], place)
+        code.store(by_kept, given[f"by_hidden{index}"], by_place)
 
     def _write_sums(self, index: int, branch: BranchSpec) -> None:
         """Adds the block's part of theta's gradients: left rows times right rows."""
@@ -181,14 +154,14 @@ class DerivativeWriter(Writer):
         gates = (self._gate_rows[index], I64(BLOCK))
         old = (self._given[f"hidden{index}"], stride)
         given = (self._input_rows[index], I64(BLOCK))
-        for kind, name in ((_RESET, "hr"), (_UPDATE, "hz"), (_RECURRENT, "hn")):
+        for kind, name in ((RESET, "hr"), (UPDATE, "hz"), (RECURRENT, "hn")):
             self._write_products(branch, name, old, size, gates, kind * size)
-        for kind, name in ((_RESET, "ir"), (_UPDATE, "iz"), (_CANDIDATE, "in")):
+        for kind, name in ((RESET, "ir"), (UPDATE, "iz"), (CANDIDATE, "in")):
             self._write_products(branch, name, given, branch.inputs, gates, kind * size)
             self._write_products(branch, f"{name}_bias", None, 1, gates, kind * size)
-        self._write_products(branch, "hn_bias", None, 1, gates, _RECURRENT * size)
+        self._write_products(branch, "hn_bias", None, 1, gates, RECURRENT * size)
         by_output = (self._by_output[index], I64(BLOCK))
-        new = (self._code.at(gates[0], _NEW * size * BLOCK), I64(BLOCK))
+        new = (self._code.at(gates[0], NEW * size * BLOCK), I64(BLOCK))
         self._write_products(branch, "dense", new, size, by_output, 0)
         self._write_products(branch, "dense_bias", None, 1, by_output, 0)
 
@@ -209,17 +182,36 @@ class DerivativeWriter(Writer):
           count: number of left rows, those of the piece.
           first: of the right rows, of which there are as many as the piece has columns.
         """
-        code, piece, sums = self._code, branch.piece(name), self._given["sums"]
-        with code.loop(count) as k:
-            factors = []
-            if left is not None:
+        code, piece = self._code, branch.piece(name)
+        tall, wide = tile_of(count), tile_of(piece.columns)
+        with code.loop(count, step=tall) as k, code.loop(piece.columns, step=wide) as j:
+            rows = [code.builder.add(k, I64(i)) for i in range(tall)]
+            columns = [code.builder.add(j, I64(i)) for i in range(wide)]
+            places = [
+                self._row(
+                    code.builder.add(self._row(row, piece.columns, column), I64(piece.offset)),
+                    LANES,
+                    0,
+                )
+                for row in rows
+                for column in columns
+            ]
+            totals = [code.load(self._given["sums"], place) for place in places]
+            for c in range(CHUNKS):
+                lane = c * LANES
                 factors = [
-                    code.load(left[0], self._row(k, left[1], c * LANES)) for c in range(_CHUNKS)
+                    left and code.load(left[0], self._row(row, left[1], lane)) for row in rows
                 ]
-            for j in range(piece.columns):
-                place = self._row(k, piece.columns * LANES, (piece.offset + j) * LANES)
-                total = code.load(sums, place)
-                for c in range(_CHUNKS):
-                    value = code.load(right[0], self._row(first + j, right[1], c * LANES))
-                    total = code.fma(factors[c], value, total) if factors else total + value
-                code.store(total, sums, place)
+                values = [
+                    code.load(
+                        right[0], self._row(code.builder.add(column, I64(first)), right[1], lane)
+                    )
+                    for column in columns
+                ]
+                pairs = [(factor, value) for factor in factors for value in values]
+                totals = [
+                    code.fma(factor, value, total) if factor else value + total
+                    for (factor, value), total in zip(pairs, totals, strict=True)
+                ]
+            for total, place in zip(totals, places, strict=True):
+                code.store(total, self._given["sums"], place)

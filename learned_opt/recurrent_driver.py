@@ -1,24 +1,35 @@
-"""Drives ``recurrent_kernel`` over parameters and agents, and answers XLA's calls.
+"""Drives the recurrent kernels over parameters and agents, and answers XLA's calls.
 
 The last, partial block of parameters goes by way of a stage: zeros but for what is copied
 there, which give nothing to theta's gradients, as all cotangents are zero.
 """
 
 import functools
+from typing import Any
 
 from llvmlite import ir
 
 from learned_opt import recurrent_kernel
-from learned_opt.recurrent_derivative import BLOCK, DerivativeWriter
+from learned_opt.recurrent_derivative import DerivativeWriter
 from learned_opt.recurrent_kernel import UpdateWriter
-from learned_opt.recurrent_update import DERIVATIVE_HANDLER, UPDATE_HANDLER, Spec
+from learned_opt.recurrent_tape import BLOCK, TapeWriter, tape_of
+from learned_opt.recurrent_update import (
+    DERIVATIVE_HANDLER,
+    META_GRADIENT_HANDLER,
+    UPDATE_HANDLER,
+    Spec,
+)
 from learned_opt.simd import F32, I64, LANES, Code, Machine, Value
 from learned_opt.xla_handler import Buffers, write_handler
 
 # Parameters whose contributions to theta's gradients are summed in float32, lane by lane,
-# before they join sums in float64.
-_SPAN = 64 * BLOCK
+# before they join sums in float64: of one update, and of all updates of a stretch.
+_SPAN, _STRETCH_SPAN = 64 * BLOCK, 16 * BLOCK
 _F64 = ir.DoubleType()
+
+Places = dict[str, Value]
+Kind = type[UpdateWriter] | type[TapeWriter] | type[DerivativeWriter]
+Kernels = dict[Kind, ir.Function]
 
 
 def update_arrays(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,53 +45,59 @@ def derivative_arrays(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (*operands, *(f"by_{n}" for n in results)), tuple(f"by_{n}" for n in operands)
 
 
+def meta_gradient_arrays(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Operands and results of the derivative of S updates.
+
+    ``by_step`` is ``[..., D]``, ``penalty`` ``[..., 1]``, ``gradients`` ``[..., S, D]``, and
+    ``tape`` is room for S tapes and S blocks of gradients.
+    """
+    hidden = (f"hidden{i}" for i in range(len(spec.branches)))
+    return ("by_step", "penalty", "gradients", "theta", *hidden), ("by_theta", "tape")
+
+
+def room_per_update(spec: Spec) -> int:
+    """Floats of ``tape`` for each of the S updates."""
+    return tape_of(spec).floats + BLOCK
+
+
 @functools.cache
 def compiled(spec: Spec) -> Machine:
-    """The machine code for a spec, with two handlers; once per process.
+    """The machine code for a spec, with three handlers; once per process.
 
     Raises:
       RuntimeError: LLVM cannot make code for this machine.
     """
     module = ir.Module("recurrent_update")
-    update = UpdateWriter(module, spec).write()
-    derivative = DerivativeWriter(module, spec).write()
-    names = UpdateWriter.arguments(spec), DerivativeWriter.arguments(spec)
-    _write_member(module, spec, update, names[0], UPDATE_HANDLER)
-    _write_member(module, spec, derivative, names[1], DERIVATIVE_HANDLER)
+    kinds: tuple[Kind, ...] = (UpdateWriter, TapeWriter, DerivativeWriter)
+    kernels = {kind: kind(module, spec).write() for kind in kinds}
+    for handler, arrays, driver in (
+        (UPDATE_HANDLER, update_arrays, _UpdateDriver),
+        (DERIVATIVE_HANDLER, derivative_arrays, _DerivativeDriver),
+        (META_GRADIENT_HANDLER, meta_gradient_arrays, _MetaGradientDriver),
+    ):
+
+        def body(code: Code, buffers: Buffers, driver: type[_Driver] = driver) -> None:
+            running = driver(code, spec, kernels, buffers)
+            with code.loop(buffers.batch) as member:
+                running.begin(member)
+                running.run()
+
+        write_handler(module, handler, *arrays(spec), body)
     return Machine(module)
 
 
-def _write_member(
-    module: ir.Module, spec: Spec, kernel: ir.Function, names: tuple[str, ...], handler: str
-) -> None:
-    """A handler that runs a kernel over all blocks of all members of a batch."""
-    derivative = handler == DERIVATIVE_HANDLER
-    operands, results = (derivative_arrays if derivative else update_arrays)(spec)
-
-    def body(code: Code, buffers: Buffers) -> None:
-        driver = _Driver(code, spec, kernel, names, buffers)
-        with code.loop(buffers.batch) as member:
-            driver.begin(member)
-            if derivative:
-                driver.run_derivative(set(results))
-            else:
-                driver.run(LANES, set(results))
-
-    write_handler(module, handler, operands, results, body)
-
-
 class _Driver:
-    """Writes the loops around one kernel."""
+    """Writes the loops around kernels, over the parameters of one member of a batch."""
 
-    def __init__(
-        self, code: Code, spec: Spec, kernel: ir.Function, names: tuple[str, ...], found: Buffers
-    ):
-        self._code, self._spec, self._kernel, self._names = code, spec, kernel, names
-        self._found, self._size = found, found.last
+    block = LANES
+
+    def __init__(self, code: Code, spec: Spec, kernels: Kernels, found: Buffers):
+        self._code, self._spec, self._kernels, self._found = code, spec, kernels, found
+        self._size = found.last
         self._scaled = code.scratch(spec.theta_size)
-        self._given: dict[str, Value] = {}
+        self._given: Places = {}
         # Arrays that are walked along D, and how many rows they have.
-        self._rows = {
+        self._rows: dict[str, int | Value] = {
             name: spec.hidden if "hidden" in name else 1
             for name in found.data
             if "theta" not in name
@@ -90,10 +107,7 @@ class _Driver:
         """Takes the member's part of all arrays, and prepares its theta."""
         code, builder = self._code, self._code.builder
         for name, data in self._found.data.items():
-            length = builder.mul(self._size, I64(self._rows.get(name, 0)))
-            if "theta" in name:
-                length = I64(self._spec.theta_size)
-            self._given[name] = code.at(data, builder.mul(member, length))
+            self._given[name] = code.at(data, builder.mul(member, self._length(name)))
         self._given["scaled"] = self._scaled
         for branch in self._spec.branches:
             for name, piece in branch.pieces:
@@ -103,69 +117,220 @@ class _Driver:
                     value = builder.fmul(code.scalar(self._given["theta"], i), F32(factor))
                     builder.store(value, code.at(self._scaled, i))
 
-    def run(self, block: int, results: set[str]) -> None:
-        """All parameters, ``block`` at a time."""
-        self._run_whole(block, I64(0), self._whole(block))
-        self._run_tail(block, results)
+    def _length(self, name: str) -> Value:
+        """Floats of one member."""
+        if "theta" in name:
+            return I64(self._spec.theta_size)
+        rows = self._rows[name]
+        rows = I64(rows) if isinstance(rows, int) else rows
+        return self._code.builder.mul(self._size, rows)
 
-    def _whole(self, block: int) -> Value:
-        return self._code.builder.and_(self._size, I64(-block))
+    def run(self) -> None:
+        """All parameters."""
+        raise NotImplementedError
 
-    def _run_whole(self, block: int, start: Value, stop: Value) -> None:
-        with self._code.loop(stop, start, block) as i:
-            self._call({n: self._code.at(self._given[n], i) for n in self._rows}, self._size)
+    def _run_block(self, places: Places, stride: Value) -> None:
+        """One block; ``places`` are those of the arrays in ``_rows``, ``stride`` their rows'."""
+        raise NotImplementedError
 
-    def _run_tail(self, block: int, results: set[str]) -> None:
-        code, builder = self._code, self._code.builder
-        stage = {name: code.scratch(count * block) for name, count in self._rows.items()}
+    def _whole(self) -> Value:
+        return self._code.builder.and_(self._size, I64(-self.block))
+
+    def _run_whole(self, start: Value, stop: Value) -> None:
+        with self._code.loop(stop, start, self.block) as i:
+            self._run_block({n: self._code.at(self._given[n], i) for n in self._rows}, self._size)
+
+    def _run_tail(self, results: set[str]) -> None:
+        code, builder, block = self._code, self._code.builder, self.block
+        stage = {name: self._stage(name) for name in self._rows}
         tail = builder.and_(self._size, I64(block - 1))
         with builder.if_then(builder.icmp_signed(">", tail, I64(0))):
             start = builder.sub(self._size, tail)
             outside = {name: code.at(self._given[name], start) for name in self._rows}
             for name, room in stage.items():
-                code.clear(room, self._rows[name] * block // LANES)
+                rows = self._rows[name]
+                self._clear(
+                    room, rows * block if isinstance(rows, int) else builder.mul(rows, I64(block))
+                )
                 if name not in results:
                     source, target = (outside[name], self._size), (room, I64(block))
-                    code.copy_rows(self._rows[name], tail, source, target)
-            self._call(stage, I64(block))
+                    code.copy_rows(rows, tail, source, target)
+            self._run_block(stage, I64(block))
             for name in results & set(stage):
                 source, target = (stage[name], I64(block)), (outside[name], self._size)
                 code.copy_rows(self._rows[name], tail, source, target)
 
-    def _call(self, places: dict[str, Value], stride: Value) -> None:
-        values = {**self._given, **places, "stride": stride}
-        self._code.builder.call(self._kernel, [values[name] for name in self._names])
+    def _stage(self, name: str) -> Value:
+        return self._code.scratch(self._rows[name] * self.block)
 
-    def run_derivative(self, results: set[str]) -> None:
-        """All parameters, and theta's gradients from the sums that the kernel leaves."""
+    def _clear(self, pointer: Value, floats: int | Value) -> None:
+        """Zeros; ``floats`` is a multiple of ``LANES``."""
+        with self._code.loop(floats, step=LANES) as i:
+            self._code.store(self._code.vector(0.0), pointer, i)
+
+    def _call(self, kind: Kind, values: Places) -> None:
+        names = kind.arguments(self._spec)
+        self._code.builder.call(self._kernels[kind], [values[name] for name in names])
+
+
+class _UpdateDriver(_Driver):
+    """Step and new hidden values."""
+
+    def run(self) -> None:
+        self._run_whole(I64(0), self._whole())
+        self._run_tail(set(update_arrays(self._spec)[1]))
+
+    def _run_block(self, places: Places, stride: Value) -> None:
+        self._call(UpdateWriter, {**self._given, **places, "stride": stride})
+
+
+class _DerivativeDriver(_Driver):
+    """Cotangents of one update, and theta's gradients from the sums that kernels leave."""
+
+    block = BLOCK
+    span = _SPAN
+
+    def __init__(self, code: Code, spec: Spec, kernels: Kernels, found: Buffers):
+        super().__init__(code, spec, kernels, found)
+        self._sums = code.scratch(spec.theta_size * LANES)
+        self._totals = code.scratch(2 * spec.theta_size)  # in float64
+        self._penalty = code.scratch(BLOCK)
+        if "tape" not in found.data:
+            self._tape_room = code.scratch(tape_of(spec).floats)
+
+    def begin(self, member: Value) -> None:
+        super().begin(member)
+        self._given |= {"sums": self._sums, "penalty": self._penalty, "tape": self._tape_room}
+        self._clear(self._penalty, BLOCK)
+
+    def run(self) -> None:
         code, builder, count = self._code, self._code.builder, self._spec.theta_size
-        sums, totals = code.scratch(count * LANES), code.scratch(2 * count)
-        self._given["sums"] = sums
         with code.loop(count) as i:
-            builder.store(_F64(0.0), code.at(totals, i, _F64))
-        whole = self._whole(BLOCK)
-        with code.loop(whole, step=_SPAN) as start:
-            self._clear(sums)
-            stop = builder.add(start, I64(_SPAN))
+            builder.store(_F64(0.0), code.at(self._totals, i, _F64))
+        whole = self._whole()
+        with code.loop(whole, step=self.span) as start:
+            self._clear(self._sums, count * LANES)
+            stop = builder.add(start, I64(self.span))
             stop = builder.select(builder.icmp_signed("<", stop, whole), stop, whole)
-            self._run_whole(BLOCK, start, stop)
-            self._add(sums, totals)
-        self._clear(sums)
-        self._run_tail(BLOCK, results)
-        self._add(sums, totals)
+            self._run_whole(start, stop)
+            self._add_sums()
+        self._clear(self._sums, count * LANES)
+        self._run_tail(set(derivative_arrays(self._spec)[1]))
+        self._add_sums()
         with code.loop(count) as i:
-            total = builder.fptrunc(code.scalar(totals, i, _F64), F32)
+            total = builder.fptrunc(code.scalar(self._totals, i, _F64), F32)
             builder.store(total, code.at(self._given["by_theta"], i))
 
-    def _clear(self, sums: Value) -> None:
-        with self._code.loop(self._spec.theta_size * LANES, step=LANES) as i:
-            self._code.store(self._code.vector(0.0), sums, i)
+    def _run_block(self, places: Places, stride: Value) -> None:
+        values = {**self._given, **places, "stride": stride, "by_stride": stride}
+        self._call(TapeWriter, values)
+        self._call(DerivativeWriter, values)
 
-    def _add(self, sums: Value, totals: Value) -> None:
+    def _add_sums(self) -> None:
         """Adds the lanes of each sum to its total."""
         code, builder = self._code, self._code.builder
         with code.loop(self._spec.theta_size) as i:
-            lanes = code.load(sums, builder.mul(i, I64(LANES)))
+            lanes = code.load(self._sums, builder.mul(i, I64(LANES)))
             part = builder.fpext(code.sum_of_lanes(lanes), _F64)
-            place = code.at(totals, i, _F64)
+            place = code.at(self._totals, i, _F64)
             builder.store(builder.fadd(builder.load(place, typ=_F64), part), place)
+
+
+class _MetaGradientDriver(_DerivativeDriver):
+    """Theta's gradients through S updates, a block of parameters at a time.
+
+    A block goes through all updates and back before the next one begins, so what lies
+    between stays in the second-level cache.
+    """
+
+    span = _STRETCH_SPAN
+
+    def __init__(self, code: Code, spec: Spec, kernels: Kernels, found: Buffers):
+        super().__init__(code, spec, kernels, found)
+        self._updates = found.dimension("gradients", -2)
+        del self._rows["penalty"], self._rows["tape"]
+        self._rows["gradients"] = self._updates
+        # All members use the first one's room, which so stays in the cache.
+        self._tape_room = found.data["tape"]
+        self._trash = code.scratch(BLOCK)
+        self._by_hidden = [code.scratch(spec.hidden * BLOCK) for _ in spec.branches]
+
+    def _length(self, name: str) -> Value:
+        if name == "penalty":
+            return I64(1)
+        if name == "tape":
+            return self._code.builder.mul(self._updates, I64(room_per_update(self._spec)))
+        return super()._length(name)
+
+    def begin(self, member: Value) -> None:
+        code, found = self._code, self._found
+        super().begin(member)
+        value = code.splat(code.at(found.data["penalty"], member))
+        for lane in range(0, BLOCK, LANES):
+            code.store(value, self._penalty, lane)
+
+    def _stage(self, name: str) -> Value:
+        if name != "gradients":
+            return super()._stage(name)
+        builder = self._code.builder
+        tapes = builder.mul(self._updates, I64(tape_of(self._spec).floats))
+        return self._code.at(self._given["tape"], tapes)
+
+    def _run_tail(self, results: set[str]) -> None:
+        # Where there is no parameter, a step may not be 0, but must not be penalised.
+        code, builder = self._code, self._code.builder
+        with code.loop(BLOCK, builder.and_(self._size, I64(BLOCK - 1))) as lane:
+            builder.store(F32(0.0), code.at(self._penalty, lane))
+        super()._run_tail(results)
+
+    def _run_block(self, places: Places, stride: Value) -> None:
+        code, builder = self._code, self._code.builder
+        outside = [places[f"hidden{i}"] for i in range(len(self._spec.branches))]
+        last = builder.sub(self._updates, I64(1))
+        self._forward(places, stride, I64(0), outside, stride)
+        with code.loop(self._updates, 1) as update:
+            self._forward(places, stride, update, self._hidden_before(update), I64(BLOCK))
+        for rows in self._by_hidden:
+            self._clear(rows, self._spec.hidden * BLOCK)
+        with code.loop(last) as done:
+            update = builder.sub(last, done)
+            self._backward(places, stride, update, self._hidden_before(update), I64(BLOCK))
+        self._backward(places, stride, I64(0), outside, stride)
+
+    def _hidden_before(self, update: Value) -> list[Value]:
+        """Hidden rows on the tape of the update before."""
+        tape = self._tape(self._code.builder.sub(update, I64(1)))
+        size = self._spec.hidden
+        return [
+            self._code.at(tape, tape_of(self._spec).new_hidden(i, size))
+            for i in range(len(self._spec.branches))
+        ]
+
+    def _tape(self, update: Value) -> Value:
+        offset = self._code.builder.mul(update, I64(tape_of(self._spec).floats))
+        return self._code.at(self._given["tape"], offset)
+
+    def _values(
+        self, places: Places, stride: Value, update: Value, hidden: list[Value], apart: Value
+    ) -> Places:
+        gradient = self._code.builder.mul(update, stride)
+        return {
+            **self._given,
+            **places,
+            "gradient": self._code.at(places["gradients"], gradient),
+            "tape": self._tape(update),
+            "stride": apart,
+            **{f"hidden{i}": rows for i, rows in enumerate(hidden)},
+        }
+
+    def _forward(self, *which: Any) -> None:
+        self._call(TapeWriter, self._values(*which))
+
+    def _backward(self, *which: Any) -> None:
+        cotangents = {
+            f"{kind}{i}": rows
+            for kind in ("by_new_hidden", "by_hidden")
+            for i, rows in enumerate(self._by_hidden)
+        }
+        around = {"by_gradient": self._trash, "by_stride": I64(BLOCK)}
+        self._call(DerivativeWriter, {**self._values(*which), **cotangents, **around})

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from learned_opt import base, flat, fused_update
 MAX_HIDDEN_SIZE = 16
 # Names of the functions in the machine code.
 UPDATE_HANDLER, DERIVATIVE_HANDLER = "update_handler", "derivative_handler"
+META_GRADIENT_HANDLER = "meta_gradient_handler"
 
 Hidden = tuple[jax.Array, ...]
 # (theta [W], gradient [D], hidden states [H, D]) -> (step [D], new hidden states).
@@ -158,6 +159,8 @@ def _call_update(
         _registered(spec, UPDATE_HANDLER),
         _shapes((gradient, *hidden)),
         vmap_method="broadcast_all",
+        # In place: a block's old hidden values are read before its new ones are written.
+        input_output_aliases={2 + i: 1 + i for i in range(len(hidden))},
     )
     step, *new = call(gradient, theta, *hidden)
     return step, tuple(new)
@@ -177,6 +180,96 @@ def _call_derivative(
     return by_theta, by_gradient, tuple(by_hidden)
 
 
+class Totals(NamedTuple):
+    """What S updates add up to.
+
+    Attributes:
+      parameters: after the last update, ``[D]``: a constant and the sum of the updates.
+      squared_norms: sum of the squared norms of the updates, scalar.
+    """
+
+    parameters: jax.Array
+    squared_norms: jax.Array
+
+
+def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[..., Totals]:
+    """Gives the totals of S updates, which are known, their derivatives in theta.
+
+    The gradients are constants, so all steps have the same cotangent, and a block of
+    parameters can be taken through all updates and back at once: what is kept for the
+    backward pass is the gradients, and the hidden states before the first update.
+
+    Args:
+      spec, definition: as for ``make_update``.
+      factor: an update is this times the step.
+
+    Returns:
+      (theta ``[W]``, gradients ``[S, D]``, hidden states before the first update, totals) ->
+      totals.
+    """
+
+    def forward(theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals) -> tuple:
+        return totals, (theta, gradients, hidden)
+
+    def backward(kept: tuple, cotangents: Totals) -> tuple:
+        by_theta = jax.lax.platform_dependent(
+            kept,
+            # Of the sum of the steps, and of the sum of their squared norms.
+            (factor * cotangents.parameters, factor**2 * cotangents.squared_norms),
+            cpu=functools.partial(_call_meta_gradient, spec),
+            default=functools.partial(_meta_gradient, definition),
+        )
+        return by_theta, None, None, None
+
+    @jax.custom_vjp
+    def stretch(theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals) -> Totals:
+        return forward(theta, gradients, hidden, totals)[0]
+
+    stretch.defvjp(forward, backward)
+    return stretch
+
+
+def _call_meta_gradient(
+    spec: Spec,
+    kept: tuple[jax.Array, jax.Array, Hidden],
+    cotangents: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+    from learned_opt import recurrent_driver
+
+    theta, gradients, hidden = kept
+    by_steps, by_squared_norms = cotangents
+    room = (len(gradients) * recurrent_driver.room_per_update(spec),)
+    call = jax.ffi.ffi_call(
+        _registered(spec, META_GRADIENT_HANDLER),
+        [*_shapes((theta,)), jax.ShapeDtypeStruct(room, jnp.float32)],
+        vmap_method="broadcast_all",
+    )
+    penalty = 2.0 * by_squared_norms[None]  # times a step: the cotangent of that step
+    by_theta, _ = call(by_steps, penalty, gradients, theta, *hidden)
+    return by_theta
+
+
+def _meta_gradient(
+    definition: Update,
+    kept: tuple[jax.Array, jax.Array, Hidden],
+    cotangents: tuple[jax.Array, jax.Array],
+) -> jax.Array:
+    """The same as ``_call_meta_gradient``."""
+    theta, gradients, hidden = kept
+
+    def totals(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        @jax.checkpoint
+        def body(carry: tuple, gradient: jax.Array) -> tuple:
+            steps, squared_norms, hidden = carry
+            step, hidden = definition(theta, gradient, hidden)
+            return (steps + step, squared_norms + jnp.sum(jnp.square(step)), hidden), None
+
+        nothing = jax.tree.map(jnp.zeros_like, cotangents)
+        return jax.lax.scan(body, (*nothing, hidden), gradients)[0][:2]
+
+    return jax.vjp(totals, theta)[1](cotangents)[0]
+
+
 def _shapes(arrays: tuple[jax.Array, ...]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
 
@@ -186,7 +279,12 @@ def _registered(spec: Spec, handler: str) -> str:
     """Compiles, and makes a handler known to XLA; gives the name it has there."""
     from learned_opt import recurrent_driver
 
-    arrays = (recurrent_driver.update_arrays(spec), recurrent_driver.derivative_arrays(spec))
+    arrays = (
+        recurrent_driver.update_arrays(spec),
+        recurrent_driver.derivative_arrays(spec),
+        recurrent_driver.meta_gradient_arrays(spec),
+        recurrent_driver.room_per_update(spec),
+    )
     # The same name in every process, as it is part of programs that are cached on disk.
     digest = hashlib.sha256(repr((spec, arrays)).encode()).hexdigest()[:16]
     name = f"lopt_rl_recurrent_{handler}_{digest}"

@@ -27,11 +27,13 @@ class Buffers(NamedTuple):
       data: name -> address.
       batch: product of the first operand's leading dimensions.
       last: the first operand's last dimension.
+      dimension: of an array, by its name and its index from the end (-1 is the last).
     """
 
     data: dict[str, Value]
     batch: Value
     last: Value
+    dimension: Callable[[str, int], Value]
 
 
 def write_handler(
@@ -72,7 +74,12 @@ def write_handler(
     dimensions = pointer(first, _DIMENSIONS)
     batch = _product(code, dimensions, axes)
     data = {key: pointer(array, _DATA) for key, array in arrays.items()}
-    body(code, Buffers(data, batch, code.scalar(dimensions, axes, I64)))
+
+    def dimension(key: str, index: int) -> Value:
+        place = builder.add(code.scalar(arrays[key], _RANK, I64), I64(index))
+        return code.scalar(pointer(arrays[key], _DIMENSIONS), place, I64)
+
+    body(code, Buffers(data, batch, dimension(operands[0], -1), dimension))
     builder.ret(success)
 
 

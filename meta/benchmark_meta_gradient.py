@@ -1,7 +1,7 @@
 """Speed and memory of meta-gradient training: meta-steps as the Optim4RL paper takes them."""
 
 import resource
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 import learned_opt
 from agents import AgentConfig, environments, make_agent
 from meta import benchmark
-from meta.inner_loop import InnerLoop
+from meta.inner_loop import REMAT, InnerLoop
 from meta.memory import tree_bytes
 from meta.pipeline import Pipeline
 
@@ -30,8 +30,10 @@ CASES = {
 }
 
 
-def make_pipeline(case: Case, inner_updates: int = 4, remat: str = "update") -> Pipeline:
-    """The agents of a case: A2C, rollouts of 20 steps, Optim4RL."""
+def make_inner_loop(
+    case: Case, inner_updates: int = 4, remat: str = "update", kernel: str = "auto"
+) -> InnerLoop:
+    """The training of a case's agents: A2C, rollouts of 20 steps, Optim4RL."""
     config = AgentConfig(
         algorithm="a2c",
         total_timesteps=20 * 4 * 64,
@@ -46,10 +48,16 @@ def make_pipeline(case: Case, inner_updates: int = 4, remat: str = "update") -> 
         convolutions=case.convolutions,
         widths=case.widths,
     )
-    optimizer = learned_opt.make("optim4rl", learning_rate=case.learning_rate, gradient_clip=None)
+    optimizer = learned_opt.make(
+        "optim4rl", learning_rate=case.learning_rate, gradient_clip=None, kernel=kernel
+    )
     agent = make_agent(config, environments.make(case.env))
-    loop = InnerLoop(agent, optimizer, inner_updates, remat, False, 0.0)
-    return Pipeline(loop, case.num_agents, 64)
+    return InnerLoop(agent, optimizer, inner_updates, remat, False, 0.0)
+
+
+def make_pipeline(case: Case, *options: Any) -> Pipeline:
+    """A case's agents with an inner loop of ``make_inner_loop``'s options."""
+    return Pipeline(make_inner_loop(case, *options), case.num_agents, 64)
 
 
 def report(name: str, repeats: int) -> str:
@@ -74,17 +82,20 @@ def report(name: str, repeats: int) -> str:
         f"| {timing.name} | {case.num_agents} | {pipeline.chunk} x {pipeline.num_devices} | "
         f"{timing.seconds:.2f} | {timing.env_steps_per_second:,.0f} | {_peak_mib():,.0f} MiB |",
         "",
-        "| inner updates K | remat | temporary MiB | of it states kept | beyond these |",
+        "| inner updates K | kept | temporary MiB | of it states kept | beyond these |",
         "| --- | --- | --- | --- | --- |",
     ]
     small = case._replace(num_agents=2 * pipeline.num_devices)
-    for remat in ("none", "update", "iteration"):
+    ways = [(remat, remat, "xla") for remat in REMAT]
+    if make_inner_loop(case).recorder is not None:  # what the table above ran with
+        ways.insert(0, ("gradients recorded", "update", "auto"))
+    for way, remat, kernel in ways:
         for inner_updates in (4, 16, 64):
-            made = make_pipeline(small, inner_updates, remat)
+            made = make_pipeline(small, inner_updates, remat, kernel)
             temporary = _mib(made.lower().compile().memory_analysis().temp_size_in_bytes)
-            kept = _mib(made.chunk * inner_updates * _kept_bytes(made))
+            kept = _mib(made.chunk * inner_updates * _kept_bytes(made, recorded=kernel == "auto"))
             lines.append(
-                f"| {inner_updates} | {remat} | {temporary:,.1f} | {kept:,.1f} | "
+                f"| {inner_updates} | {way} | {temporary:,.1f} | {kept:,.1f} | "
                 f"{temporary - kept:,.1f} |"
             )
     device = jax.devices()[0]
@@ -96,10 +107,10 @@ def report(name: str, repeats: int) -> str:
     return "\n".join(lines)
 
 
-def _kept_bytes(pipeline: Pipeline) -> int:
+def _kept_bytes(pipeline: Pipeline, recorded: bool) -> int:
     """What an agent's iteration leaves for the backward pass: its gradient, optimizer state."""
     state = pipeline.agent_shapes()
-    return tree_bytes(state.params) + tree_bytes(state.opt_state)
+    return tree_bytes(state.params) + (0 if recorded else tree_bytes(state.opt_state))
 
 
 def _peak_mib() -> float:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from agents.base import Agent, TrainState
-from learned_opt.base import LearnedOptimizer, MetaParams
+from learned_opt import flat
+from learned_opt.base import LearnedOptimizer, MetaParams, StretchResult
 
 # What the backward pass recomputes: nothing; the inside of each optimizer update; or each
 # whole iteration (and then, within it, the inside of each update).
@@ -37,10 +38,15 @@ class UpdateStatistics(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The optimizer's state, and what was measured of its updates."""
+    """The optimizer's state, and what was measured of its updates.
+
+    Attributes:
+      gradients: of the stretch's updates so far, ``[S, D]``, where they are recorded.
+    """
 
     inner: optax.OptState
     statistics: UpdateStatistics
+    gradients: jax.Array | None = None
 
 
 class Stretch(NamedTuple):
@@ -92,7 +98,12 @@ def measured(
         if remat:
             apply = jax.checkpoint(apply)
         updates, inner = apply(grads, state.inner, params, context)
-        return updates, _State(inner, _measure(state.statistics, grads, updates, params))
+        statistics, recorded = state.statistics, state.gradients
+        if recorded is not None:
+            row = flat.flatten(grads, flat.layout_of(params))
+            number = statistics.num_updates.astype(jnp.int32)
+            recorded = jax.lax.dynamic_update_index_in_dim(recorded, row, number, 0)
+        return updates, _State(inner, _measure(statistics, grads, updates, params), recorded)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -161,16 +172,13 @@ class InnerLoop(NamedTuple):
         Returns:
           (outer loss with regularisation, (state to go on from, what was measured)).
         """
-        state = jax.lax.stop_gradient(state)
-        state = state._replace(opt_state=state.opt_state._replace(statistics=zero_statistics()))
-        tx = self._transform(theta)
-
-        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
-            return self.agent.train_step(tx, state)[0], None
-
-        if self.remat == "iteration":
-            step = jax.checkpoint(step)
-        state, _ = jax.lax.scan(step, state, None, length=self.inner_updates)
+        before = jax.lax.stop_gradient(state)
+        before = before._replace(opt_state=before.opt_state._replace(statistics=zero_statistics()))
+        recorder = self.recorder
+        if recorder is None:
+            state = self._trained(theta, before)
+        else:
+            state = self._recorded(recorder, theta, before)
         loss, state = self.agent.outer_loss(state)
         sums = state.opt_state.statistics  # at least one update was made, so num_updates >= 1
         penalty = sums.squared_norm / sums.num_updates
@@ -183,3 +191,48 @@ class InnerLoop(NamedTuple):
         )
         value = loss + self.regularization * penalty
         return value, jax.lax.stop_gradient((state, stretch))
+
+    @property
+    def recorder(self) -> Callable[..., StretchResult] | None:
+        """The optimizer's derivative of a whole stretch, where it has one that can be used.
+
+        Then only the gradients are kept for the backward pass, and nothing else is computed
+        again, whatever ``remat`` says.
+        """
+        return None if self.second_order else self.optimizer.stretch()
+
+    @property
+    def updates(self) -> int:
+        """S, optimizer updates in a stretch."""
+        return self.inner_updates * self.agent.updates_per_iteration
+
+    def _trained(self, theta: MetaParams, state: TrainState) -> TrainState:
+        """After K iterations."""
+        tx = self._transform(theta)
+
+        def step(state: TrainState, _: None) -> tuple[TrainState, None]:
+            return self.agent.train_step(tx, state)[0], None
+
+        if self.remat == "iteration":
+            step = jax.checkpoint(step)
+        return jax.lax.scan(step, state, None, length=self.inner_updates)[0]
+
+    def _recorded(
+        self, recorder: Callable[..., StretchResult], theta: MetaParams, before: TrainState
+    ) -> TrainState:
+        """The same with the derivative of ``recorder``.
+
+        Agents move their parameters by the sum of the updates, so these alone are differentiated.
+        """
+        size = flat.layout_of(before.params).num_parameters
+        record = jnp.zeros((self.updates, size), jnp.float32)
+        opt_state = before.opt_state._replace(gradients=record)
+        theta_constant = jax.lax.stop_gradient(theta)
+        after = self._trained(theta_constant, before._replace(opt_state=opt_state))
+        after = jax.lax.stop_gradient(after)
+        opt_state = after.opt_state
+        known = StretchResult(after.params, opt_state.statistics.squared_norm)
+        result = recorder(theta, before.opt_state.inner, opt_state.gradients, known)
+        statistics = opt_state.statistics._replace(squared_norm=result.squared_norm)
+        opt_state = opt_state._replace(statistics=statistics, gradients=None)
+        return after._replace(params=result.params, opt_state=opt_state)

@@ -263,6 +263,8 @@ class Pipeline:
             kept += loop.inner_updates * memory.tree_bytes(state)
         if loop.remat == "none":  # and the inside of each update, about three times its state
             kept *= 4
+        if loop.recorder is not None:  # the gradients, and the state before the stretch
+            kept = loop.updates * memory.tree_bytes(state.params) + learner
         per_env = math.prod(state.observation.shape) // state.observation.shape[0]
         rollout = agent.steps_per_iteration * (per_env + 8) * 4
         # An update's forward and backward arrays, about six times its state (measured).

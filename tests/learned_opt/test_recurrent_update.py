@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import learned_opt
-from learned_opt import optim4rl, recurrent_update
+from learned_opt import base, optim4rl, recurrent_update
 from tests.marks import slow_but
 
 FAMILIES = optim4rl.FAMILIES
@@ -181,3 +181,37 @@ def test_sizes_without_a_kernel():
     tx.update(grads, tx.init(grads))
     with pytest.raises(ValueError, match="kernel must be one of"):
         learned_opt.make("linear", kernel="fast")
+
+
+@pytest.mark.parametrize("size", [7, 150])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stretch_has_the_derivative_of_its_updates_one_by_one(family, size):
+    # 150 parameters: two whole blocks and a part of one; 7: a part alone.
+    rate, penalty = 0.1, 0.3
+    xla, fused = optimizers(family, learning_rate=rate, gradient_clip=0.5)
+    assert xla.stretch() is None
+    theta = theta_of(xla)
+    gradient, state = example(xla, theta, size)
+    gradients = jnp.stack([gradient, jnp.roll(gradient, 1), -0.3 * gradient])
+    weights = jnp.cos(jnp.arange(size, dtype=jnp.float32))
+
+    def one_by_one(theta):
+        params, squared_norm, inner = jnp.zeros(size), 0.0, state
+        for row in gradients:
+            updates, inner = xla.transform(theta).update({"w": row}, inner)
+            params = params + updates["w"]
+            squared_norm += jnp.sum(jnp.square(updates["w"]))
+        return params @ weights + penalty * squared_norm, (params, squared_norm)
+
+    (value, known), expected = jax.jit(jax.value_and_grad(one_by_one, has_aux=True))(theta)
+
+    def at_once(theta):
+        result = base.StretchResult({"w": known[0]}, known[1])
+        result = fused.stretch()(theta, state, gradients, result)
+        return result.params["w"] @ weights + penalty * result.squared_norm
+
+    found = jax.jit(jax.value_and_grad(at_once))(theta)
+    np.testing.assert_allclose(found[0], value, rtol=1e-5)
+    assert_close(found[1], expected, 1e-5)
+    batched = jax.jit(jax.vmap(jax.grad(at_once)))(jax.tree.map(lambda x: jnp.stack([x, x]), theta))
+    assert_close(jax.tree.map(lambda x: x[1], batched), expected, 1e-5)

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -153,3 +154,25 @@ def test_the_policy_part_of_the_outer_gradient_reaches_theta():
     carried = jax.grad(lambda p: loop.objective(theta, state._replace(params=p))[0])
     zero = carried(state.params)
     assert all(float(jnp.max(jnp.abs(leaf))) == 0.0 for leaf in jax.tree.leaves(zero))
+
+
+@pytest.mark.parametrize("regularization", [0.0, 0.5])
+def test_the_derivative_of_a_whole_stretch_changes_no_gradient(regularization):
+    # Several minibatches and epochs in each iteration, clipped gradients, a second stretch.
+    results = []
+    for kernel in ("xla", "fused"):
+        optimizer = learned_opt.make(
+            "optim4rl", learning_rate=1e-2, gradient_clip=0.01, kernel=kernel
+        )
+        loop = ppo_loop()._replace(optimizer=optimizer, regularization=regularization)
+        assert (loop.recorder is None) == (kernel == "xla")
+        assert loop._replace(second_order=True).recorder is None
+        theta = optimizer.init(jax.random.key(0))
+        state = jax.jit(loop.init)(jax.random.key(1))
+        step = jax.jit(jax.value_and_grad(loop.objective, has_aux=True))
+        (_, (state, _)), _ = step(theta, state)
+        (value, (state, stretch)), gradient = step(theta, state)
+        results.append((value, state.params, stretch, gradient))
+    assert float(optax.tree.norm(results[0][3])) > 1e-6
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
