@@ -43,7 +43,9 @@ class MetaGradientConfig:
       regularization: weight of the mean squared norm of an inner update in the outer
         objective (a remedy against policy collapse), >= 0.
       second_order: let derivatives flow through the agents' gradients.
-      remat: what the backward pass recomputes: ``none``, ``update`` or ``iteration``.
+      remat: what the backward pass recomputes: ``none``, ``update`` or ``iteration``. No
+        effect where the optimizer has a derivative of whole stretches
+        (``InnerLoop.recorder``), which recomputes nothing outside its kernel.
     """
 
     num_agents: int = 64
