@@ -192,6 +192,14 @@ class Totals(NamedTuple):
     squared_norms: jax.Array
 
 
+class _Kept(NamedTuple):
+    """What the derivative of S updates is made from: ``[W]``, ``[S, D]``, ``[H, D]`` each."""
+
+    theta: jax.Array
+    gradients: jax.Array
+    hidden: Hidden
+
+
 def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[..., Totals]:
     """Gives the totals of S updates, which are known, their derivatives in theta.
 
@@ -208,14 +216,17 @@ def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[...,
       totals.
     """
 
-    def forward(theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals) -> tuple:
-        return totals, (theta, gradients, hidden)
+    def forward(
+        theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals
+    ) -> tuple[Totals, _Kept]:
+        return totals, _Kept(theta, gradients, hidden)
 
-    def backward(kept: tuple, cotangents: Totals) -> tuple:
+    def backward(kept: _Kept, by_totals: Totals) -> tuple[jax.Array, None, None, None]:
+        # Cotangents of the sum of the steps, and of the sum of their squared norms.
+        by_steps = Totals(factor * by_totals.parameters, factor**2 * by_totals.squared_norms)
         by_theta = jax.lax.platform_dependent(
             kept,
-            # Of the sum of the steps, and of the sum of their squared norms.
-            (factor * cotangents.parameters, factor**2 * cotangents.squared_norms),
+            by_steps,
             cpu=functools.partial(_call_meta_gradient, spec),
             default=functools.partial(_meta_gradient, definition),
         )
@@ -229,45 +240,35 @@ def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[...,
     return stretch
 
 
-def _call_meta_gradient(
-    spec: Spec,
-    kept: tuple[jax.Array, jax.Array, Hidden],
-    cotangents: tuple[jax.Array, jax.Array],
-) -> jax.Array:
+def _call_meta_gradient(spec: Spec, kept: _Kept, by_steps: Totals) -> jax.Array:
     from learned_opt import recurrent_driver
 
-    theta, gradients, hidden = kept
-    by_steps, by_squared_norms = cotangents
-    room = (len(gradients) * recurrent_driver.room_per_update(spec),)
+    room = (len(kept.gradients) * recurrent_driver.room_per_update(spec),)
     call = jax.ffi.ffi_call(
         _registered(spec, META_GRADIENT_HANDLER),
-        [*_shapes((theta,)), jax.ShapeDtypeStruct(room, jnp.float32)],
+        [*_shapes((kept.theta,)), jax.ShapeDtypeStruct(room, jnp.float32)],
         vmap_method="broadcast_all",
     )
-    penalty = 2.0 * by_squared_norms[None]  # times a step: the cotangent of that step
-    by_theta, _ = call(by_steps, penalty, gradients, theta, *hidden)
+    penalty = 2.0 * by_steps.squared_norms[None]  # times a step: the cotangent of that step
+    by_theta, _ = call(by_steps.parameters, penalty, kept.gradients, kept.theta, *kept.hidden)
     return by_theta
 
 
-def _meta_gradient(
-    definition: Update,
-    kept: tuple[jax.Array, jax.Array, Hidden],
-    cotangents: tuple[jax.Array, jax.Array],
-) -> jax.Array:
+def _meta_gradient(definition: Update, kept: _Kept, by_steps: Totals) -> jax.Array:
     """The same as ``_call_meta_gradient``."""
-    theta, gradients, hidden = kept
 
-    def totals(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def totals(theta: jax.Array) -> Totals:
         @jax.checkpoint
-        def body(carry: tuple, gradient: jax.Array) -> tuple:
-            steps, squared_norms, hidden = carry
+        def body(carry: tuple[Totals, Hidden], gradient: jax.Array) -> tuple:
+            sums, hidden = carry
             step, hidden = definition(theta, gradient, hidden)
-            return (steps + step, squared_norms + jnp.sum(jnp.square(step)), hidden), None
+            norms = sums.squared_norms + jnp.sum(jnp.square(step))
+            return (Totals(sums.parameters + step, norms), hidden), None
 
-        nothing = jax.tree.map(jnp.zeros_like, cotangents)
-        return jax.lax.scan(body, (*nothing, hidden), gradients)[0][:2]
+        nothing = jax.tree.map(jnp.zeros_like, by_steps)
+        return jax.lax.scan(body, (nothing, kept.hidden), kept.gradients)[0][0]
 
-    return jax.vjp(totals, theta)[1](cotangents)[0]
+    return jax.vjp(totals, kept.theta)[1](by_steps)[0]
 
 
 def _shapes(arrays: tuple[jax.Array, ...]) -> list[jax.ShapeDtypeStruct]:

@@ -37,7 +37,7 @@ def _episode(steps, environment, times):
     )
 
 
-def same_episodes(found, expected):
+def assert_same_episodes(found, expected):
     """Asserts that episodes are equal to the last bit, iterations aside."""
     assert len(found) == len(expected)
     for mine, other in zip(found, expected, strict=True):

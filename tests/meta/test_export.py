@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import learned_opt
 from meta import agent_training, experience, export, progress, task_presets
 from meta.tasks import make_task
-from tests.meta.experience_reference import cut_slowly, same_episodes
+from tests.meta.experience_reference import assert_same_episodes, cut_slowly
 
 SMALL = {
     "optimizer": "adam",
@@ -85,7 +85,7 @@ def test_an_export_holds_what_the_same_rollouts_give_again(tmp_path, when):
     said = export.export(request)
     builder, found = read(tmp_path / "data")
     expected = cut_slowly(recompute(request, small_block()), request.num_steps)
-    same_episodes(found, expected)
+    assert_same_episodes(found, expected)
     assert sum(len(episode.reward) for episode in found) == request.num_steps
     assert f"{request.num_steps} steps in {len(found)} episodes" in said
     ends = {(episode.terminated, episode.truncated) for episode in found}
@@ -105,7 +105,7 @@ def test_1e5_steps_of_breakout_are_read_back(tmp_path):
     export.export(request)
     _, found = read(tmp_path / "data")
     steps = recompute(request, task_presets.task("breakout"))
-    same_episodes(found, cut_slowly(steps, 100_000))
+    assert_same_episodes(found, cut_slowly(steps, 100_000))
     assert sum(len(episode.reward) for episode in found) == 100_000
 
 
