@@ -1,7 +1,8 @@
-"""The derivative of recurrent optimizers' update, ``BLOCK`` parameters at a time.
+"""The derivative of recurrent optimizers' updates, ``BLOCK`` parameters at a time.
 
-A forward pass leaves a tape of all gates, which the derivative reads. What a block gives to
-theta's gradients is added to sums that have one lane for every ``LANES``-th parameter.
+A forward pass leaves a tape of all gates, which become cotangents of what went into them. What
+the tapes of a few updates then give to theta's gradients is added to sums that have one lane for
+every ``LANES``-th parameter.
 """
 
 from llvmlite import ir
@@ -11,12 +12,12 @@ from learned_opt.recurrent_kernel import tile_of
 from learned_opt.recurrent_tape import (
     BLOCK,
     CANDIDATE,
-    CHUNKS,
     NEW,
     RECURRENT,
     RESET,
     UPDATE,
     OnTape,
+    tape_of,
 )
 from learned_opt.recurrent_update import BranchSpec, Spec
 from learned_opt.simd import I64, LANES, Value, Vector
@@ -25,25 +26,22 @@ from learned_opt.simd import I64, LANES, Value, Vector
 class DerivativeWriter(OnTape):
     """Writes ``derivative(...)``: cotangents of what ``BLOCK`` parameters' update saw.
 
-    That of the step is ``by_step`` plus ``penalty`` times the step itself. Rows of hidden
-    values are ``stride`` apart, those of their cotangents ``by_stride``; ``by_new_hidden``
-    and ``by_hidden`` may be the same place. ``sums`` has ``LANES`` floats for each of
-    theta's, to which this adds.
+    That of the step is ``by_step`` plus ``penalty`` times the step itself. Rows of cotangents
+    of hidden values are ``by_stride`` apart; ``by_new_hidden`` and ``by_hidden`` may be the
+    same place.
     """
 
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         branches = range(len(spec.branches))
-        kinds = ("hidden", "by_new_hidden", "by_hidden")
-        hidden = [f"{kind}{i}" for kind in kinds for i in branches]
+        hidden = [f"{kind}{i}" for kind in ("by_new_hidden", "by_hidden") for i in branches]
         return (
-            *("theta", "scaled", "sums", "tape", "gradient", "by_step", "penalty"),
-            *("by_gradient", "stride", "by_stride", *hidden),
+            *("theta", "scaled", "tape", "gradient", "by_step", "penalty"),
+            *("by_gradient", "by_stride", *hidden),
         )
 
     def __init__(self, module: ir.Module, spec: Spec):
         super().__init__(module, spec, "derivative", self.arguments(spec))
-        self._by_output = [self._code.scratch(branch.outputs * BLOCK) for branch in spec.branches]
 
     def write(self) -> ir.Function:
         code, spec = self._code, self._spec
@@ -54,13 +52,11 @@ class DerivativeWriter(OnTape):
             ]
             through = recurrent_formulas.network_inputs_vjp(spec, code, gradient, by_inputs)
             code.store(through + direct, self._given["by_gradient"], lane)
-        for i, branch in enumerate(spec.branches):
-            self._write_sums(i, branch)
         code.builder.ret_void()
         return self.function
 
     def _write_by_outputs(self, lane: Value) -> tuple[Vector, Vector]:
-        """Cotangents of the outputs, to the stack.
+        """Cotangents of the outputs, to the tape.
 
         Returns:
           (the gradient's cotangent that goes around the networks, the gradient).
@@ -82,15 +78,15 @@ class DerivativeWriter(OnTape):
         )
         for i, branch in enumerate(spec.branches):
             for o in range(branch.outputs):
-                code.store(by_outputs.pop(0), self._by_output[i], self._row(o, BLOCK, lane))
+                code.store(by_outputs.pop(0), self._by_output_rows[i], self._row(o, BLOCK, lane))
         return direct, gradient
 
     def _write_backward(self, index: int, branch: BranchSpec, lane: Value) -> list[Vector]:
-        """Cotangents of gates (to the stack), hidden rows (to memory) and inputs (returned)."""
+        """Cotangents of gates (to the tape), hidden rows (to memory) and inputs (returned)."""
         code, size, given = self._code, self._spec.hidden, self._given
         rows, stride, theta = self._gate_rows[index], given["by_stride"], given["theta"]
         by_outputs = [
-            code.load(self._by_output[index], self._row(o, BLOCK, lane))
+            code.load(self._by_output_rows[index], self._row(o, BLOCK, lane))
             for o in range(branch.outputs)
         ]
         with code.loop(size) as unit:
@@ -136,7 +132,7 @@ class DerivativeWriter(OnTape):
             by_new = code.fma(value, weight, by_new)
         places = [self._gate_place(kind, unit, lane) for kind in range(4)]
         reset, update, candidate, recurrent = (code.load(rows, at) for at in places)
-        before = code.load(given[f"hidden{index}"], self._row(unit, given["stride"], lane))
+        before = code.load(self._hidden_rows[index], self._row(unit, BLOCK, lane))
         by_kept = by_new * update
         by_candidate = (by_new - by_kept) * (1.0 - candidate * candidate)
         by_update = by_kept * (before - candidate) * (1.0 - update)
@@ -148,37 +144,57 @@ class DerivativeWriter(OnTape):
             code.store(value, rows, at)
         code.store(by_kept, given[f"by_hidden{index}"], by_place)
 
+
+class SumsWriter(OnTape):
+    """Writes ``add(...)``: what ``BLOCK`` parameters give to theta in ``count`` updates.
+
+    ``tape`` is the first update's. ``sums`` has ``LANES`` floats for each of theta's, to which
+    this adds. A tile of sums stays in registers through the updates, whose tapes should not be
+    more than the first-level cache can hold the rows of a gate of.
+    """
+
+    @staticmethod
+    def arguments(spec: Spec) -> tuple[str, ...]:
+        del spec
+        return ("sums", "tape", "count")
+
+    def __init__(self, module: ir.Module, spec: Spec):
+        super().__init__(module, spec, "add", self.arguments(spec))
+
+    def write(self) -> ir.Function:
+        for i, branch in enumerate(self._spec.branches):
+            self._write_sums(i, branch)
+        self._code.builder.ret_void()
+        return self.function
+
     def _write_sums(self, index: int, branch: BranchSpec) -> None:
-        """Adds the block's part of theta's gradients: left rows times right rows."""
-        size, stride = self._spec.hidden, self._given["stride"]
-        gates = (self._gate_rows[index], I64(BLOCK))
-        old = (self._given[f"hidden{index}"], stride)
-        given = (self._input_rows[index], I64(BLOCK))
+        """One branch's: left rows times right rows."""
+        size, gates = self._spec.hidden, self._gate_rows[index]
+        old, given = self._hidden_rows[index], self._input_rows[index]
         for kind, name in ((RESET, "hr"), (UPDATE, "hz"), (RECURRENT, "hn")):
             self._write_products(branch, name, old, size, gates, kind * size)
         for kind, name in ((RESET, "ir"), (UPDATE, "iz"), (CANDIDATE, "in")):
             self._write_products(branch, name, given, branch.inputs, gates, kind * size)
             self._write_products(branch, f"{name}_bias", None, 1, gates, kind * size)
         self._write_products(branch, "hn_bias", None, 1, gates, RECURRENT * size)
-        by_output = (self._by_output[index], I64(BLOCK))
-        new = (self._code.at(gates[0], NEW * size * BLOCK), I64(BLOCK))
-        self._write_products(branch, "dense", new, size, by_output, 0)
-        self._write_products(branch, "dense_bias", None, 1, by_output, 0)
+        new = self._code.at(gates, NEW * size * BLOCK)
+        self._write_products(branch, "dense", new, size, self._by_output_rows[index], 0)
+        self._write_products(branch, "dense_bias", None, 1, self._by_output_rows[index], 0)
 
     def _write_products(
         self,
         branch: BranchSpec,
         name: str,
-        left: tuple[Value, Value] | None,
+        left: Value | None,
         count: int,
-        right: tuple[Value, Value],
+        right: Value,
         first: int,
     ) -> None:
-        """Adds ``count`` left rows (or ones) times right rows, over the block, to sums.
+        """Adds ``count`` left rows (or ones) times right rows, over block and updates, to sums.
 
         Args:
           branch, name: of the piece of theta whose sums these are.
-          left, right: (pointer, row stride).
+          left, right: rows on the first update's tape.
           count: number of left rows, those of the piece.
           first: of the right rows, of which there are as many as the piece has columns.
         """
@@ -196,22 +212,18 @@ class DerivativeWriter(OnTape):
                 for row in rows
                 for column in columns
             ]
+            right_rows = [code.builder.add(column, I64(first)) for column in columns]
             totals = [code.load(self._given["sums"], place) for place in places]
-            for c in range(CHUNKS):
-                lane = c * LANES
-                factors = [
-                    left and code.load(left[0], self._row(row, left[1], lane)) for row in rows
-                ]
-                values = [
-                    code.load(
-                        right[0], self._row(code.builder.add(column, I64(first)), right[1], lane)
-                    )
-                    for column in columns
-                ]
-                pairs = [(factor, value) for factor in factors for value in values]
-                totals = [
-                    code.fma(factor, value, total) if factor else value + total
-                    for (factor, value), total in zip(pairs, totals, strict=True)
-                ]
+            with code.carried(self._given["count"], totals) as update:
+                apart = code.builder.mul(update, I64(tape_of(self._spec).floats))
+                for lane in range(0, BLOCK, LANES):
+                    at = code.builder.add(apart, I64(lane))
+                    factors = [left and code.load(left, self._row(row, BLOCK, at)) for row in rows]
+                    values = [code.load(right, self._row(row, BLOCK, at)) for row in right_rows]
+                    pairs = [(factor, value) for factor in factors for value in values]
+                    totals[:] = [
+                        code.fma(factor, value, total) if factor else value + total
+                        for (factor, value), total in zip(pairs, totals, strict=True)
+                    ]
             for total, place in zip(totals, places, strict=True):
                 code.store(total, self._given["sums"], place)

@@ -5,14 +5,13 @@ there, which give nothing to theta's gradients, as all cotangents are zero.
 """
 
 import functools
-from typing import Any
 
 from llvmlite import ir
 
 from learned_opt import recurrent_kernel
-from learned_opt.recurrent_derivative import DerivativeWriter
+from learned_opt.recurrent_derivative import DerivativeWriter, SumsWriter
 from learned_opt.recurrent_kernel import UpdateWriter
-from learned_opt.recurrent_tape import BLOCK, TapeWriter, tape_of
+from learned_opt.recurrent_tape import BLOCK, TapeOpener, TapeWriter, tape_of
 from learned_opt.recurrent_update import (
     DERIVATIVE_HANDLER,
     META_GRADIENT_HANDLER,
@@ -25,10 +24,19 @@ from learned_opt.xla_handler import Buffers, write_handler
 # Parameters whose contributions to theta's gradients are summed in float32, lane by lane,
 # before they join sums in float64: of one update, and of all updates of a stretch.
 _SPAN, _STRETCH_SPAN = 64 * BLOCK, 16 * BLOCK
+# Updates of a stretch whose tapes go to the sums together: the rows of one gate's sums, on all
+# of them, fit in the first-level cache.
+_TOGETHER = 4
 _F64 = ir.DoubleType()
 
 Places = dict[str, Value]
-Kind = type[UpdateWriter] | type[TapeWriter] | type[DerivativeWriter]
+Kind = (
+    type[UpdateWriter]
+    | type[TapeOpener]
+    | type[TapeWriter]
+    | type[DerivativeWriter]
+    | type[SumsWriter]
+)
 Kernels = dict[Kind, ir.Function]
 
 
@@ -49,15 +57,15 @@ def meta_gradient_arrays(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Operands and results of the derivative of S updates.
 
     ``by_step`` is ``[..., D]``, ``penalty`` ``[..., 1]``, ``gradients`` ``[..., S, D]``, and
-    ``tape`` is room for S tapes and S blocks of gradients.
+    ``tape`` is room, see ``room_for``.
     """
     hidden = (f"hidden{i}" for i in range(len(spec.branches)))
     return ("by_step", "penalty", "gradients", "theta", *hidden), ("by_theta", "tape")
 
 
-def room_per_update(spec: Spec) -> int:
-    """Floats of ``tape`` for each of the S updates."""
-    return tape_of(spec).floats + BLOCK
+def room_for(spec: Spec, updates: int) -> int:
+    """Floats of ``tape``: S tapes, the one before them, and S blocks of gradients."""
+    return (updates + 1) * tape_of(spec).floats + updates * BLOCK
 
 
 @functools.cache
@@ -68,7 +76,9 @@ def compiled(spec: Spec) -> Machine:
       RuntimeError: LLVM cannot make code for this machine.
     """
     module = ir.Module("recurrent_update")
-    kinds: tuple[Kind, ...] = (UpdateWriter, TapeWriter, DerivativeWriter)
+    kinds: tuple[Kind, ...] = (
+        *(UpdateWriter, TapeOpener, TapeWriter, DerivativeWriter, SumsWriter),
+    )
     kernels = {kind: kind(module, spec).write() for kind in kinds}
     for handler, arrays, driver in (
         (UPDATE_HANDLER, update_arrays, _UpdateDriver),
@@ -195,13 +205,17 @@ class _DerivativeDriver(_Driver):
         self._sums = code.scratch(spec.theta_size * LANES)
         self._totals = code.scratch(2 * spec.theta_size)  # in float64
         self._penalty = code.scratch(BLOCK)
-        if "tape" not in found.data:
-            self._tape_room = code.scratch(tape_of(spec).floats)
+        # The tape before the first update's, and those of the updates.
+        self._tapes = found.data.get("tape") or code.scratch(2 * tape_of(spec).floats)
 
     def begin(self, member: Value) -> None:
         super().begin(member)
-        self._given |= {"sums": self._sums, "penalty": self._penalty, "tape": self._tape_room}
+        self._given |= {"sums": self._sums, "penalty": self._penalty}
         self._clear(self._penalty, BLOCK)
+
+    def _tape(self, update: Value) -> Value:
+        builder, floats = self._code.builder, I64(tape_of(self._spec).floats)
+        return self._code.at(self._tapes, builder.mul(builder.add(update, I64(1)), floats))
 
     def run(self) -> None:
         code, builder, count = self._code, self._code.builder, self._spec.theta_size
@@ -223,8 +237,9 @@ class _DerivativeDriver(_Driver):
 
     def _run_block(self, places: Places, stride: Value) -> None:
         values = {**self._given, **places, "stride": stride, "by_stride": stride}
-        self._call(TapeWriter, values)
-        self._call(DerivativeWriter, values)
+        values |= {"tape": self._tape(I64(0)), "count": I64(1)}
+        for kind in (TapeOpener, TapeWriter, DerivativeWriter, SumsWriter):
+            self._call(kind, values)
 
     def _add_sums(self) -> None:
         """Adds the lanes of each sum to its total."""
@@ -250,8 +265,6 @@ class _MetaGradientDriver(_DerivativeDriver):
         self._updates = found.dimension("gradients", -2)
         del self._rows["penalty"], self._rows["tape"]
         self._rows["gradients"] = self._updates
-        # All members use the first one's room, which so stays in the cache.
-        self._tape_room = found.data["tape"]
         self._trash = code.scratch(BLOCK)
         self._by_hidden = [code.scratch(spec.hidden * BLOCK) for _ in spec.branches]
 
@@ -259,7 +272,7 @@ class _MetaGradientDriver(_DerivativeDriver):
         if name == "penalty":
             return I64(1)
         if name == "tape":
-            return self._code.builder.mul(self._updates, I64(room_per_update(self._spec)))
+            return I64(0)  # all members use the first one's room, which so stays in the cache
         return super()._length(name)
 
     def begin(self, member: Value) -> None:
@@ -272,9 +285,7 @@ class _MetaGradientDriver(_DerivativeDriver):
     def _stage(self, name: str) -> Value:
         if name != "gradients":
             return super()._stage(name)
-        builder = self._code.builder
-        tapes = builder.mul(self._updates, I64(tape_of(self._spec).floats))
-        return self._code.at(self._given["tape"], tapes)
+        return self._tape(self._updates)  # after the last tape
 
     def _run_tail(self, results: set[str]) -> None:
         # Where there is no parameter, a step may not be 0, but must not be penalised.
@@ -285,52 +296,36 @@ class _MetaGradientDriver(_DerivativeDriver):
 
     def _run_block(self, places: Places, stride: Value) -> None:
         code, builder = self._code, self._code.builder
-        outside = [places[f"hidden{i}"] for i in range(len(self._spec.branches))]
-        last = builder.sub(self._updates, I64(1))
-        self._forward(places, stride, I64(0), outside, stride)
-        with code.loop(self._updates, 1) as update:
-            self._forward(places, stride, update, self._hidden_before(update), I64(BLOCK))
+        values = {**self._given, **places, "stride": stride}
+        self._call(TapeOpener, {**values, "tape": self._tape(I64(0))})
+        with code.loop(self._updates) as update:
+            self._call(TapeWriter, values | self._of_update(places, stride, update))
         for rows in self._by_hidden:
             self._clear(rows, self._spec.hidden * BLOCK)
-        with code.loop(last) as done:
-            update = builder.sub(last, done)
-            self._backward(places, stride, update, self._hidden_before(update), I64(BLOCK))
-        self._backward(places, stride, I64(0), outside, stride)
+        groups = builder.sdiv(builder.add(self._updates, I64(_TOGETHER - 1)), I64(_TOGETHER))
+        with code.loop(groups) as done:
+            group = builder.sub(builder.sub(groups, I64(1)), done)
+            start = builder.mul(group, I64(_TOGETHER))
+            left = builder.sub(self._updates, start)
+            short = builder.icmp_signed("<", left, I64(_TOGETHER))
+            count = builder.select(short, left, I64(_TOGETHER))
+            with code.loop(count) as later:
+                update = builder.sub(builder.sub(builder.add(start, count), I64(1)), later)
+                self._backward({**values, **self._of_update(places, stride, update)})
+            self._call(SumsWriter, {**values, "tape": self._tape(start), "count": count})
 
-    def _hidden_before(self, update: Value) -> list[Value]:
-        """Hidden rows on the tape of the update before."""
-        tape = self._tape(self._code.builder.sub(update, I64(1)))
-        size = self._spec.hidden
-        return [
-            self._code.at(tape, tape_of(self._spec).new_hidden(i, size))
-            for i in range(len(self._spec.branches))
-        ]
-
-    def _tape(self, update: Value) -> Value:
-        offset = self._code.builder.mul(update, I64(tape_of(self._spec).floats))
-        return self._code.at(self._given["tape"], offset)
-
-    def _values(
-        self, places: Places, stride: Value, update: Value, hidden: list[Value], apart: Value
-    ) -> Places:
+    def _of_update(self, places: Places, stride: Value, update: Value) -> Places:
         gradient = self._code.builder.mul(update, stride)
         return {
-            **self._given,
-            **places,
             "gradient": self._code.at(places["gradients"], gradient),
             "tape": self._tape(update),
-            "stride": apart,
-            **{f"hidden{i}": rows for i, rows in enumerate(hidden)},
         }
 
-    def _forward(self, *which: Any) -> None:
-        self._call(TapeWriter, self._values(*which))
-
-    def _backward(self, *which: Any) -> None:
+    def _backward(self, values: Places) -> None:
         cotangents = {
             f"{kind}{i}": rows
             for kind in ("by_new_hidden", "by_hidden")
             for i, rows in enumerate(self._by_hidden)
         }
         around = {"by_gradient": self._trash, "by_stride": I64(BLOCK)}
-        self._call(DerivativeWriter, {**self._values(*which), **cotangents, **around})
+        self._call(DerivativeWriter, {**values, **cotangents, **around})

@@ -15,6 +15,8 @@ from learned_opt.simd_math import _TANH_LIMIT, _TANH_P, _TANH_Q, polynomial
 
 # How many parameters ahead memory is asked for.
 _AHEAD = 4 * LANES
+# Arguments of kernels that are integers, not pointers.
+_NUMBERS = ("stride", "by_stride", "count")
 
 
 def half_scaled(name: str) -> bool:
@@ -53,7 +55,7 @@ class Writer:
     """What update and derivative have in common: one function, and its named arguments."""
 
     def __init__(self, module: ir.Module, spec: Spec, name: str, arguments: Sequence[str]):
-        kinds = [I64 if name.endswith("stride") else POINTER for name in arguments]
+        kinds = [I64 if name in _NUMBERS else POINTER for name in arguments]
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")

@@ -1,7 +1,8 @@
-"""The forward pass of recurrent optimizers' update, as its derivative wants it.
+"""The forward pass of recurrent optimizers' updates, as their derivative wants it.
 
-``BLOCK`` parameters at a time, it leaves a tape: the networks' inputs and all gates. The
-derivative reads it, and writes over it.
+``BLOCK`` parameters at a time, each update leaves a tape: the networks' inputs and all gates.
+Tapes of successive updates lie one after the other, as each reads the hidden values that the
+one before it ends with; the first of all holds nothing but the hidden values to begin with.
 """
 
 from typing import NamedTuple
@@ -29,30 +30,29 @@ class Tape(NamedTuple):
     Attributes:
       gates: of each branch, the first of its 5 H rows.
       inputs: of each branch, the first of its F rows.
+      outputs: of each branch, the first of the O rows for its outputs' cotangents.
       rows: how many there are.
     """
 
     gates: tuple[int, ...]
     inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
     rows: int
 
     @property
     def floats(self) -> int:
         return self.rows * BLOCK
 
-    def new_hidden(self, branch: int, size: int) -> int:
-        """Where a branch's H rows of new hidden values start, in floats."""
-        return (self.gates[branch] + NEW * size) * BLOCK
-
 
 def tape_of(spec: Spec) -> Tape:
     """The tape of a spec's updates."""
-    gates, inputs, row = [], [], 0
+    gates, inputs, outputs, row = [], [], [], 0
     for branch in spec.branches:
         gates.append(row)
         inputs.append(row + 5 * spec.hidden)
-        row += 5 * spec.hidden + branch.inputs
-    return Tape(tuple(gates), tuple(inputs), row)
+        outputs.append(inputs[-1] + branch.inputs)
+        row = outputs[-1] + branch.outputs
+    return Tape(tuple(gates), tuple(inputs), tuple(outputs), row)
 
 
 class OnTape(Writer):
@@ -61,8 +61,15 @@ class OnTape(Writer):
     def __init__(self, module: ir.Module, spec: Spec, name: str, arguments: tuple[str, ...]):
         super().__init__(module, spec, name, arguments)
         tape, code = tape_of(spec), self._code
-        self._gate_rows = [code.at(self._given["tape"], row * BLOCK) for row in tape.gates]
-        self._input_rows = [code.at(self._given["tape"], row * BLOCK) for row in tape.inputs]
+
+        def places(rows: tuple[int, ...]) -> list[Value]:
+            return [code.at(self._given["tape"], row * BLOCK) for row in rows]
+
+        self._gate_rows, self._input_rows = places(tape.gates), places(tape.inputs)
+        self._by_output_rows = places(tape.outputs)
+        # The hidden values before the update are the tape before's new ones.
+        before = NEW * spec.hidden - tape.rows
+        self._hidden_rows = places(tuple(row + before for row in tape.gates))
 
     def _gate_place(self, kind: int, unit: int | Value, lane: int | Value) -> Value:
         unit = I64(unit) if isinstance(unit, int) else unit
@@ -70,22 +77,44 @@ class OnTape(Writer):
         return self._row(row, BLOCK, lane)
 
 
+class TapeOpener(OnTape):
+    """Writes ``open(...)``: hidden values, rows ``stride`` apart, to where ``tape`` reads them."""
+
+    @staticmethod
+    def arguments(spec: Spec) -> tuple[str, ...]:
+        return ("tape", "stride", *(f"hidden{i}" for i in range(len(spec.branches))))
+
+    def __init__(self, module: ir.Module, spec: Spec):
+        super().__init__(module, spec, "open", self.arguments(spec))
+
+    def write(self) -> ir.Function:
+        code, names = self._code, self.arguments(self._spec)[2:]
+        with code.loop(BLOCK, step=LANES) as lane:
+            self._prefetch(names, lane)
+            for name, rows in zip(names, self._hidden_rows, strict=True):
+                for k in range(self._spec.hidden):
+                    place = self._row(k, self._given["stride"], lane)
+                    value = code.load(self._given[name], place)
+                    code.store(value, rows, self._row(k, BLOCK, lane))
+        code.builder.ret_void()
+        return self.function
+
+
 class TapeWriter(OnTape):
     """Writes ``forward(...)``: the networks' inputs and gates of ``BLOCK`` parameters."""
 
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
-        hidden = [f"hidden{i}" for i in range(len(spec.branches))]
-        return ("scaled", "gradient", "tape", "stride", *hidden)
+        del spec
+        return ("scaled", "gradient", "tape")
 
     def __init__(self, module: ir.Module, spec: Spec):
         super().__init__(module, spec, "forward", self.arguments(spec))
 
     def write(self) -> ir.Function:
-        code, spec, given = self._code, self._spec, self._given
+        code, spec = self._code, self._spec
         with code.loop(BLOCK, step=LANES) as lane:
-            self._prefetch([f"hidden{i}" for i in range(len(spec.branches))], lane)
-            gradient = code.load(given["gradient"], lane)
+            gradient = code.load(self._given["gradient"], lane)
             inputs = recurrent_formulas.network_inputs(spec, code, gradient)
             for i, (branch, x) in enumerate(zip(spec.branches, inputs, strict=True)):
                 for f, value in enumerate(x):
@@ -95,18 +124,18 @@ class TapeWriter(OnTape):
         return self.function
 
     def _write_gates(self, index: int, branch: BranchSpec, x: list[Vector], lane: Value) -> None:
-        code, size = self._code, self._spec.hidden
-        old, stride, rows = self._given[f"hidden{index}"], self._given["stride"], self._gate_rows
+        code, size, rows = self._code, self._spec.hidden, self._gate_rows[index]
+        old = self._hidden_rows[index]
         tile = tile_of(size)
         with code.loop(size, step=tile) as unit:
-            hidden = [code.load(old, self._row(k, stride, lane)) for k in range(size)]
+            hidden = [code.load(old, self._row(k, BLOCK, lane)) for k in range(size)]
             arguments = self._arguments(branch, unit, tile, hidden, x)
             gates = self._gates(arguments)
             for j in range(tile):
                 here = code.builder.add(unit, I64(j))
                 reset, update, candidate = (gate[j] for gate in gates)
-                before = code.load(old, self._row(here, stride, lane))
+                before = code.load(old, self._row(here, BLOCK, lane))
                 new = code.fma(update, before - candidate, candidate)
                 kept = (reset, update, candidate, arguments[3][j], new)
                 for kind, value in enumerate(kept):
-                    code.store(value, rows[index], self._gate_place(kind, here, lane))
+                    code.store(value, rows, self._gate_place(kind, here, lane))

@@ -243,7 +243,7 @@ def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[...,
 def _call_meta_gradient(spec: Spec, kept: _Kept, by_steps: Totals) -> jax.Array:
     from learned_opt import recurrent_driver
 
-    room = (len(kept.gradients) * recurrent_driver.room_per_update(spec),)
+    room = (recurrent_driver.room_for(spec, len(kept.gradients)),)
     call = jax.ffi.ffi_call(
         _registered(spec, META_GRADIENT_HANDLER),
         [*_shapes((kept.theta,)), jax.ShapeDtypeStruct(room, jnp.float32)],
@@ -284,7 +284,7 @@ def _registered(spec: Spec, handler: str) -> str:
         recurrent_driver.update_arrays(spec),
         recurrent_driver.derivative_arrays(spec),
         recurrent_driver.meta_gradient_arrays(spec),
-        recurrent_driver.room_per_update(spec),
+        recurrent_driver.room_for(spec, 1),
     )
     # The same name in every process, as it is part of programs that are cached on disk.
     digest = hashlib.sha256(repr((spec, arrays)).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ All arithmetic keeps NaN (no "fast" flags): a NaN input gives a NaN output.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -166,8 +166,17 @@ class Code:
             self.store(self.vector(0.0), pointer, row * LANES)
 
     @contextlib.contextmanager
-    def loop(self, stop: int | Value, start: int | Value = 0, step: int = 1) -> Iterator[Value]:
-        """A loop over ``range(start, stop, step)``; gives the index, a 64-bit integer."""
+    def loop(
+        self,
+        stop: int | Value,
+        start: int | Value = 0,
+        step: int = 1,
+        at_head: Callable[[], None] = lambda: None,
+    ) -> Iterator[Value]:
+        """A loop over ``range(start, stop, step)``; gives the index, a 64-bit integer.
+
+        ``at_head`` may write phi instructions into the block that every round begins with.
+        """
         stop = I64(stop) if isinstance(stop, int) else stop
         start = I64(start) if isinstance(start, int) else start
         builder = self.builder
@@ -177,12 +186,38 @@ class Code:
         builder.position_at_end(head)
         index = builder.phi(I64)
         index.add_incoming(start, before)
+        at_head()
         builder.cbranch(builder.icmp_signed("<", index, stop), body, after)
         builder.position_at_end(body)
         yield index
         index.add_incoming(builder.add(index, I64(step)), builder.block)
         builder.branch(head)
         builder.position_at_end(after)
+
+    @contextlib.contextmanager
+    def carried(self, stop: int | Value, values: list[Vector]) -> Iterator[Value]:
+        """A loop over ``range(stop)`` with vectors that stay in registers.
+
+        Args:
+          stop: how often.
+          values: before the loop; its body replaces the list's elements, and finds in them
+            those of the round before. After the loop they are those of the last round.
+        """
+        builder, before, given = self.builder, self.builder.block, list(values)
+        phis = []
+
+        def enter() -> None:
+            for value in given:
+                phi = builder.phi(VECTOR)
+                phi.add_incoming(value.value, before)
+                phis.append(phi)
+            values[:] = [Vector(self, phi) for phi in phis]
+
+        with self.loop(stop, at_head=enter) as index:
+            yield index
+            for phi, value in zip(phis, values, strict=True):
+                phi.add_incoming(value.value, builder.block)
+        values[:] = [Vector(self, phi) for phi in phis]
 
     def copy_rows(
         self, rows: int, count: Value, source: tuple[Value, Value], target: tuple[Value, Value]
