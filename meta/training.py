@@ -110,8 +110,9 @@ def _train(
                 metrics.add({"meta_step": done, **row})
                 logs.write(done, row)
                 bar.step(**_headline(made, state, row))
-                if done == first + 2 and done < total:
-                    # The second one: the first one's time is mostly compilation.
+                if done == first + 3 and done < total:
+                    # The third one: the others' time may be mostly compilation (the program
+                    # that resets agents is first needed in the second).
                     remaining = progress.duration(row["seconds"] * (total - done))
                     print(f"\nabout {remaining} to go", flush=True)
                 if done % outer["checkpoint_every"] == 0 or done == total:
