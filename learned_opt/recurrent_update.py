@@ -241,17 +241,36 @@ def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[...,
 
 
 def _call_meta_gradient(spec: Spec, kept: _Kept, by_steps: Totals) -> jax.Array:
+    """Calls the kernel, for a whole batch at once where all arrays have its axes in front.
+
+    ``ffi_call``'s own ways to batch would give each member room of its own for tapes.
+    """
     from learned_opt import recurrent_driver
 
-    room = (recurrent_driver.room_for(spec, len(kept.gradients)),)
-    call = jax.ffi.ffi_call(
-        _registered(spec, META_GRADIENT_HANDLER),
-        [*_shapes((kept.theta,)), jax.ShapeDtypeStruct(room, jnp.float32)],
-        vmap_method="broadcast_all",
-    )
-    penalty = 2.0 * by_steps.squared_norms[None]  # times a step: the cotangent of that step
-    by_theta, _ = call(by_steps.parameters, penalty, kept.gradients, kept.theta, *kept.hidden)
-    return by_theta
+    @jax.custom_batching.custom_vmap
+    def call(kept: _Kept, by_steps: Totals) -> jax.Array:
+        room = recurrent_driver.room_for(spec, kept.gradients.shape[-2])
+        by_theta, _ = jax.ffi.ffi_call(
+            _registered(spec, META_GRADIENT_HANDLER),
+            [*_shapes((kept.theta,)), jax.ShapeDtypeStruct((room,), jnp.float32)],
+        )(
+            by_steps.parameters,
+            2.0 * by_steps.squared_norms[..., None],  # times a step: the cotangent of that step
+            kept.gradients,
+            kept.theta,
+            *kept.hidden,
+        )
+        return by_theta
+
+    @call.def_vmap
+    def batched(size: int, is_batched: list, kept: _Kept, by_steps: Totals) -> tuple:
+        def broadcast(leaf: jax.Array, already: bool) -> jax.Array:
+            return leaf if already else jnp.broadcast_to(leaf, (size, *leaf.shape))
+
+        given = jax.tree.map(broadcast, (kept, by_steps), tuple(is_batched))
+        return _call_meta_gradient(spec, *given), True
+
+    return call(kept, by_steps)
 
 
 def _meta_gradient(definition: Update, kept: _Kept, by_steps: Totals) -> jax.Array:
