@@ -38,6 +38,7 @@ Kind = (
     | type[SumsWriter]
 )
 Kernels = dict[Kind, ir.Function]
+_KINDS: list[Kind] = [UpdateWriter, TapeOpener, TapeWriter, DerivativeWriter, SumsWriter]
 
 
 def update_arrays(spec: Spec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -76,10 +77,7 @@ def compiled(spec: Spec) -> Machine:
       RuntimeError: LLVM cannot make code for this machine.
     """
     module = ir.Module("recurrent_update")
-    kinds: tuple[Kind, ...] = (
-        *(UpdateWriter, TapeOpener, TapeWriter, DerivativeWriter, SumsWriter),
-    )
-    kernels = {kind: kind(module, spec).write() for kind in kinds}
+    kernels = {kind: kind(module, spec).write() for kind in _KINDS}
     for handler, arrays, driver in (
         (UPDATE_HANDLER, update_arrays, _UpdateDriver),
         (DERIVATIVE_HANDLER, derivative_arrays, _DerivativeDriver),
