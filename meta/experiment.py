@@ -63,7 +63,12 @@ class Experiment(NamedTuple):
     @property
     def num_steps(self) -> int:
         """Meta-steps of the whole run."""
-        return self.outer[TRAINERS[self.outer["name"]][1]]
+        return self.outer[self.length_name]
+
+    @property
+    def length_name(self) -> str:
+        """The outer loop's field that holds their number."""
+        return TRAINERS[self.outer["name"]][1]
 
 
 def make_keys(seed: int) -> Keys:

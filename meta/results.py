@@ -117,18 +117,33 @@ def append(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
       ValueError: as ``from_rows`` does, or if the file is no results table. The table is
         left as it was.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     path = Path(path)
+    old = ",".join(COLUMNS) + "\n"
     if path.exists() and path.stat().st_size:
         old = _whole_lines(path)
         _check_header(path, next(csv.reader(io.StringIO(old)), []))
-        text.write(old)
-    else:
-        writer.writerow(COLUMNS)
-    writer.writerows([*row[:5], repr(row.episode_return)] for row in map(_checked, rows))
+    _write(path, old, map(_checked, rows))
+
+
+def _write(path: Path, before: str, rows: Iterable[Row]) -> None:
+    text = io.StringIO()
+    text.write(before)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([*row[:5], repr(row.episode_return)] for row in rows)
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
+
+
+def drop(path: str | os.PathLike[str], optimizer: str) -> None:
+    """Takes an optimizer's rows out of a table, as safely as ``append`` adds them.
+
+    Raises:
+      ValueError: as ``read`` does. The table is left as it was.
+    """
+    table = read(path)
+    columns = (getattr(table, column).tolist() for column in COLUMNS)
+    kept = [row for row in map(Row, *columns) if row.optimizer != optimizer]
+    _write(Path(path), ",".join(COLUMNS) + "\n", kept)
 
 
 def read(path: str | os.PathLike[str]) -> Table:

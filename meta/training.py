@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import learned_opt
 from learned_opt.base import MetaParams
-from meta import evaluation, evolution, experiment, progress
+from meta import evaluation, evolution, experiment, progress, results
 from meta.checkpoints import Checkpoints
 from meta.experiment import Experiment
 from meta.logs import open_logs
@@ -37,6 +37,9 @@ class TrainingState(NamedTuple):
 def run(config: dict[str, Any], workdir: str) -> TrainingState:
     """Trains the optimizer that a config describes, or goes on where it was stopped.
 
+    A run that has ended goes on, too, if the config asks for more meta-steps than it had; the
+    result's held-out returns are then those of another theta, and are dropped.
+
     Args:
       config: as plain dicts.
       workdir: the run's folder.
@@ -54,7 +57,7 @@ def run(config: dict[str, Any], workdir: str) -> TrainingState:
 def train(made: Experiment, workdir: str) -> TrainingState:
     """As ``run``, for an experiment that is built already: its compiled programs are kept."""
     folder = Workdir(workdir)
-    resumed = folder.claim(made.config)
+    resumed = folder.claim(made.config, length=("outer", made.length_name))
     print(f"training {made.optimizer_name} in {folder.path}", flush=True)
     print(experiment.describe_cost(made), flush=True)
     stop = progress.StopRequest()
@@ -63,6 +66,8 @@ def train(made: Experiment, workdir: str) -> TrainingState:
         done = made.trainer.steps_done(state.meta)
         metrics = MetricsTable(folder.metrics)
         metrics.load(before=done + 1)
+        if done < made.num_steps and folder.results.exists():
+            results.drop(folder.results, made.optimizer_name)
         if resumed:
             print(f"going on after {made.trainer.unit} {done}", flush=True)
         state = _train(made, folder, checkpoints, metrics, state, stop)

@@ -36,8 +36,13 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.tuning = self.path / "tuning.csv"
 
-    def claim(self, config: dict[str, Any]) -> bool:
+    def claim(self, config: dict[str, Any], length: tuple[str, str] | None = None) -> bool:
         """Makes the folder this config's, or checks that it is.
+
+        Args:
+          config: as plain dicts.
+          length: (block, field) of the run's length, where a run can go on beyond its end: the
+            folder's config may have a smaller number there, and takes over the new one.
 
         Returns:
           Whether a run of this config was begun here before.
@@ -49,6 +54,9 @@ class Workdir:
         if self.config.exists():
             there = self.config.read_text()
             if there == text:
+                return True
+            if length is not None and _is_longer(json.loads(text), json.loads(there), *length):
+                self.write(self.config, text)
                 return True
             difference = difflib.unified_diff(
                 there.splitlines(),
@@ -62,6 +70,7 @@ class Workdir:
                 f"{self.path} holds a run of another config:\n"
                 + "\n".join(difference)
                 + "\ngive another --workdir, or the config that the run began with"
+                + (f" ({'.'.join(length)} may be larger)" if length else "")
             )
         foreign = [entry.name for entry in self.path.iterdir()]
         if foreign:
@@ -76,6 +85,15 @@ class Workdir:
         """Writes a text file in one step."""
         with replacing(path) as temporary:
             temporary.write_text(text)
+
+
+def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:
+    """Whether the configs differ in this field alone, and the one asked for has more."""
+    try:
+        more = asked[block][field] > there[block][field]
+    except (KeyError, TypeError):  # another outer loop's config
+        return False
+    return more and {**asked, block: {**asked[block], field: there[block][field]}} == there
 
 
 class MetricsTable:

@@ -11,7 +11,7 @@ import pytest
 import learned_opt
 from agents import environments
 from configs import blocks
-from meta import experiment, finish, progress, training
+from meta import experiment, finish, progress, results, training
 from meta.evolution import EvolutionTrainer
 from meta.workdir import WorkdirError
 from tests.agents import probes
@@ -116,6 +116,24 @@ def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
     with pytest.warns(UserWarning, match="cannot be read"):
         state = training.run(config(), str(folder))
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+
+
+def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    training.run(config(num_generations=2), str(folder))
+    names = ("open", "open (untrained)", "adam")
+    rows = [results.Row("two", "ppo", name, 0, 256, 0.5) for name in names]
+    results.append(folder / "results.csv", rows)
+    with pytest.raises(WorkdirError, match=r"outer\.num_generations may be larger"):
+        training.run(config(num_generations=1), str(folder))
+    with pytest.raises(WorkdirError, match="sigma"):
+        training.run(config(num_generations=3, sigma=0.5), str(folder))
+    state = training.run(config(), str(folder))
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+    # The returns that were there were of the shorter run's optimizer.
+    left = results.read(folder / "results.csv")
+    assert left.optimizers() == ["open (untrained)", "adam"]
+    assert json.loads((folder / "config.json").read_text())["outer"]["num_generations"] == 3
 
 
 def test_a_folder_of_another_config_is_refused_with_the_difference(uninterrupted):
