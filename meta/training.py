@@ -103,7 +103,7 @@ def _train(
     """Runs the meta-steps that remain; checkpoints when stopped."""
     outer = made.outer
     total, done = made.num_steps, made.trainer.steps_done(state.meta)
-    first, saved = done, done
+    first, saved, shortest = done, done, math.inf
     bar = progress.Progress(f"{made.trainer.unit}s", total, stop, done)
     with bar, open_logs(folder, made.config["logging"], done) as logs:
         try:
@@ -115,10 +115,11 @@ def _train(
                 metrics.add({"meta_step": done, **row})
                 logs.write(done, row)
                 bar.step(**_headline(made, state, row))
+                shortest = min(shortest, row["seconds"])
                 if done == first + 3 and done < total:
-                    # The third one: the others' time may be mostly compilation (the program
-                    # that resets agents is first needed in the second).
-                    remaining = progress.duration(row["seconds"] * (total - done))
+                    # The others' time is mostly compilation: of the meta-step, and of the
+                    # program that resets agents, whenever that is first needed.
+                    remaining = progress.duration(shortest * (total - done))
                     print(f"\nabout {remaining} to go", flush=True)
                 if done % outer["checkpoint_every"] == 0 or done == total:
                     checkpoints.save(done, state)
