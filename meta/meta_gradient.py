@@ -205,25 +205,28 @@ class MetaGradientTrainer:
             on_progress(0.0)  # may stop here, before the state is consumed
         number = self.steps_done(state)
         key = jax.random.fold_in(state.key, number)
+        # On every device, as the last meta-step left them: elsewhere (at the start, or read from
+        # a checkpoint) the programs would be compiled once more.
+        theta, initial_theta, outer_state = self.pipelines[0].place_everywhere(
+            (state.theta, state.initial_theta, state.outer_state)
+        )
         agents, gradients = [], []
         metrics: dict[str, float] = {}
         for index, (task, pipeline) in enumerate(zip(self._tasks, self.pipelines, strict=True)):
             moved, gradient, stretch = pipeline.advance(
-                state.theta, state.agents[index], number, jax.random.fold_in(key, index)
+                theta, state.agents[index], number, jax.random.fold_in(key, index)
             )
             agents.append(moved)
             gradients.append(gradient)
             metrics |= self._task_metrics(task, moved, jax.device_get(stretch))
-        theta, outer_state, measured = self._update(
-            state.theta, state.initial_theta, state.outer_state, gradients
-        )
+        theta, outer_state, measured = self._update(theta, initial_theta, outer_state, gradients)
         metrics |= {name: float(value) for name, value in jax.device_get(measured).items()}
         for name in ("outer_loss", "episode_return"):
             values = [metrics[f"{name}/{task.name}"] for task in self._tasks]
             metrics[name] = float(np.mean(values))
         following = jnp.int32(number + 1)
         return (
-            MetaState(theta, state.initial_theta, outer_state, tuple(agents), state.key, following),
+            MetaState(theta, initial_theta, outer_state, tuple(agents), state.key, following),
             metrics,
         )
 

@@ -151,6 +151,14 @@ class Pipeline:
         """The states on their devices (they are not, when read from a checkpoint)."""
         return jax.device_put(states, self._sharded)
 
+    def place_everywhere(self, tree: Any) -> Any:
+        """Arrays on all devices, whole."""
+        return jax.device_put(tree, self._everywhere)
+
+    @functools.cached_property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec())
+
     @functools.cached_property
     def _sharded(self) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(_AXIS))
@@ -216,8 +224,7 @@ class Pipeline:
         def gathered(theta: MetaParams, states: TrainState) -> tuple:
             states, *results = program(theta, states)
             # On every device, so that the mean over agents is the same sum everywhere.
-            everywhere = NamedSharding(self._mesh, PartitionSpec())
-            return states, *jax.lax.with_sharding_constraint(results, everywhere)
+            return states, *jax.lax.with_sharding_constraint(results, self._everywhere)
 
         return jax.jit(gathered, donate_argnums=1)
 
