@@ -131,7 +131,10 @@ class EvolutionTrainer:
         if theta is None:
             theta = jax.jit(self._optimizer.init)(theta_key)
         search = self._strategy.init(search_key, theta)
-        return MetaState(jax.tree.map(jnp.asarray, search), key, jnp.int32(0))
+        # Without JAX's weak types, which later states do not have: programs would be compiled
+        # twice.
+        strong = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), search)
+        return MetaState(strong, key, jnp.int32(0))
 
     def theta(self, state: MetaState) -> MetaParams:
         """The current theta."""
