@@ -122,6 +122,17 @@ def test_training_on_a_quadratic_lowers_the_outer_loss(monkeypatch):
     assert all(np.isfinite(metrics[f"return_by_age/quadratic/{age}"]) for age in (1, 2, 3, 4))
 
 
+def test_programs_are_compiled_once_wherever_theta_was_at_first(monkeypatch, caplog):
+    trainer = make_trainer(monkeypatch)
+    state = trainer.init(jax.random.key(0))
+    with jax.log_compiles():
+        for _ in range(3):
+            state, _ = trainer.step(state)
+    compiled = [record.getMessage() for record in caplog.records]
+    for name in ("gathered", "_update_theta", "renew"):
+        assert sum(f"Compiling jit({name})" in message for message in compiled) == 1
+
+
 def test_agents_that_failed_are_skipped_counted_and_reset(monkeypatch):
     trainer = make_trainer(monkeypatch)
     state = trainer.init(jax.random.key(0))
