@@ -21,10 +21,10 @@ import numpy as np
 
 from meta import (
     analysis_plots,
+    atomic,
     contestants,
     evaluation_run,
     observation,
-    results,
     statistics,
     task_presets,
 )
@@ -165,7 +165,7 @@ def _bands(values: dict[str, np.ndarray]) -> dict[str, statistics.Estimate[np.nd
 
 
 def _write_table(path: Path, agent: str, store: Store) -> None:
-    with results.replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_rows(agent, store))

@@ -11,7 +11,7 @@ import numpy as np
 
 from learned_opt import handcrafted
 from learned_opt.base import LearnedOptimizer, MetaParams
-from meta import results
+from meta import atomic, results
 from meta.population import Engine, ProgressFunction, broadcast_theta
 from meta.tasks import Task
 
@@ -135,7 +135,7 @@ def write_tuning(path: Path, rows: Sequence[tuple[str, str, Tuning]]) -> None:
 
     Its columns are task, optimizer, learning_rate, score, chosen.
     """
-    with results.replacing(path) as temporary, temporary.open("w") as file:
+    with atomic.replacing(path) as temporary, temporary.open("w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("task", "optimizer", "learning_rate", "score", "chosen"))
         for task, optimizer, tuning in rows:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from learned_opt.base import MetaParams
 from learned_opt.registry import did_you_mean
 from learned_opt.serialization import TrainedOptimizer
-from meta import evaluation, memory, progress, results, task_presets
+from meta import atomic, evaluation, memory, progress, results, task_presets
 from meta.contestants import Entry
 from meta.evaluation_store import Cell, Store
 from meta.population import Engine, default_devices
@@ -339,7 +339,7 @@ def _write_results(store: Store, agent: str) -> None:
     rows = store.rows(agent)
     path = store.folder.results
     if not path.exists() or not _same(results.read(path), results.from_rows(rows)):
-        with results.replacing(path) as temporary:
+        with atomic.replacing(path) as temporary:
             results.append(temporary, rows)
 
 

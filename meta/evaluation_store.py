@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meta import results, task_presets
+from meta import atomic, results, task_presets
 from meta.workdir import Workdir, WorkdirError
 
 FORMAT_VERSION = 1  # of all files here
@@ -169,7 +169,7 @@ class Store:
         content["sha256"] = _checksum(content)
         name = f"seeds_{min(seeds):06d}-{max(seeds):06d}.json"
         path = self._chunks(cell.task, cell.optimizer) / name
-        with results.replacing(path) as temporary:
+        with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def rows(self, agent: str) -> list[results.Row]:

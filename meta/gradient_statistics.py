@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from meta import contestants, evaluation_run, gradient_plots, results, task_presets
+from meta import atomic, contestants, evaluation_run, gradient_plots, task_presets
 from meta.evaluation_run import Request
 from meta.evaluation_store import Store, slug, written
 from meta.gradient_recording import EDGES, NUM_BINS, PER_DECADE, QUANTITIES, Recorder, above
@@ -107,7 +107,7 @@ def write(store: Store, agent: str) -> str:
         counted = _read(store, task, optimizer)
         if counted is not None:
             found.setdefault(optimizer, {})[task] = counted
-    with results.replacing(folder / "gradients.csv") as temporary, temporary.open("w") as file:
+    with atomic.replacing(folder / "gradients.csv") as temporary, temporary.open("w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(_rows(agent, found))

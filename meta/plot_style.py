@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from meta import results
+from meta import atomic, results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ def new_figure(height: float) -> "Figure":
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Writes a figure, whole or not at all, in the kind of file that the ending of path says."""
     kind = Path(path).suffix.lstrip(".") or "png"
-    with results.replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=DPI)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from learned_opt.registry import did_you_mean
 from meta import (
+    atomic,
     evaluation_report,
     report_agents,
     report_commands,
@@ -19,7 +20,6 @@ from meta import (
     report_others,
     report_results,
     report_setup,
-    results,
 )
 from meta.report_folders import Folder
 from meta.report_html import Section
@@ -79,7 +79,7 @@ def write(request: Request) -> Path:
     folders = report_folders.read_all(list(request.folders))
     sections = [Section(title, make(request, folders)) for title, make in _SECTIONS.items()]
     content = report_html.page(_heading(folders), _introduction(folders), sections)
-    with results.replacing(request.out) as temporary:
+    with atomic.replacing(request.out) as temporary:
         # A path that is no UTF-8 has halves of characters in it.
         temporary.write_text(content, encoding="utf-8", errors="replace")
     return Path(request.out)

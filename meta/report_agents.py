@@ -15,7 +15,7 @@ import jax
 
 import learned_opt
 from learned_opt.serialization import TrainedOptimizer
-from meta import progress, report_episodes, results
+from meta import atomic, progress, report_episodes, results
 from meta import report_html as page
 from meta.agent_training import train
 from meta.report_folders import Folder
@@ -178,7 +178,7 @@ def _cached(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.
     if film is None:
         film = make(shown, timesteps, seed, bar)
         fields = {**film._asdict(), "gif": base64.b64encode(film.gif).decode("ascii")}
-        with results.replacing(path) as temporary:
+        with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps(fields))
     return film
 

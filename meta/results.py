@@ -9,7 +9,6 @@ warning, because ``12`` may be what is left of ``1234.5``.
 Axes: S seeds, T logged points of a run.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -17,11 +16,13 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from meta import atomic
 
 COLUMNS = ("task", "agent", "optimizer", "seed", "env_steps", "episode_return")
 
@@ -130,7 +131,7 @@ def _write(path: Path, before: str, rows: Iterable[Row]) -> None:
     text.write(before)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([*row[:5], repr(row.episode_return)] for row in rows)
-    with replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
 
 
@@ -265,25 +266,6 @@ def area_under_curve(table: Table, task: str, optimizer: str) -> np.ndarray:
         return returns[:, 0]
     area = np.trapezoid(returns, steps.astype(np.float64), axis=1)
     return np.asarray(area / float(steps[-1] - steps[0]))
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path that takes the place of ``path`` when the block ends well.
-
-    The folder is made if it is missing. If the block raises, ``path`` stays as it was and
-    nothing is left beside it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut may keep the new name but not the bytes
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _span(steps: np.ndarray) -> str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from meta import results, statistics
+from meta import atomic, results, statistics
 
 SUMMARY_COLUMNS = (
     "task",
@@ -111,7 +111,7 @@ def write_csv(
         compared = any("improvement" in row for row in rows)
         columns = SUMMARY_COLUMNS + (CONTROL_COLUMNS if compared else ())
     with (
-        results.replacing(path) as temporary,
+        atomic.replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from learned_opt import presets
-from meta import plot_style, results, statistics, tuning_space
+from meta import atomic, plot_style, statistics, tuning_space
 from meta.plot_style import FONT, ORANGE, WIDTH, Style
 from meta.tuning_space import ANNEAL, NEAR_ONE, Values
 from meta.workdir import Workdir
@@ -142,7 +142,7 @@ def _write_table(path: Path, about: About, ranked: Sequence[Ranked]) -> None:
     names = list(ranked[0].values)
     seeds = [f"seed_{seed}" for seed in range(len(ranked[0].scores))]
     header = ["task", "agent", "optimizer", *names, "criterion", "seeds"]
-    with results.replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*header, "score", "score_low", "score_high", "chosen", *seeds])
         for place, row in enumerate(ranked):

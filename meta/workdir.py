@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from meta.results import replacing
+from meta.atomic import replacing
 
 
 class WorkdirError(ValueError):
