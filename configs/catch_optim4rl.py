@@ -9,7 +9,7 @@ Settings: arXiv 2302.01470 and its release; the outer learning rate is the large
 as the smaller ones leave theta nearly where it began. One is other: there every environment is
 an agent of its own (``outer.num_envs=1``), here each agent has 16. With one, most gradients are
 0 and agents hardly learn before they are reset, and an optimizer trained on these learns sooner
-than the untrained one (area 0.6), but ends no higher (0.94).
+than the untrained one (area 0.6), but ends hardly higher (0.94 to 0.97).
 
     python launchers/train.py --config=configs/catch_optim4rl.py --workdir=runs/catch_optim4rl
 """

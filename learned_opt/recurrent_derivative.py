@@ -31,6 +31,8 @@ class DerivativeWriter(OnTape):
     same place.
     """
 
+    name = "derivative"
+
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         branches = range(len(spec.branches))
@@ -39,9 +41,6 @@ class DerivativeWriter(OnTape):
             *("theta", "scaled", "tape", "gradient", "by_step", "penalty"),
             *("by_gradient", "by_stride", *hidden),
         )
-
-    def __init__(self, module: ir.Module, spec: Spec):
-        super().__init__(module, spec, "derivative", self.arguments(spec))
 
     def write(self) -> ir.Function:
         code, spec = self._code, self._spec
@@ -149,17 +148,16 @@ class SumsWriter(OnTape):
     """Writes ``add(...)``: what ``BLOCK`` parameters give to theta in ``count`` updates.
 
     ``tape`` is the first update's. ``sums`` has ``LANES`` floats for each of theta's, to which
-    this adds. A tile of sums stays in registers through the updates, whose tapes should not be
-    more than the first-level cache can hold the rows of a gate of.
+    this adds. A tile of sums stays in registers through the updates; they should be so few that
+    the rows of one gate's sums, on all their tapes, fit in the first-level cache.
     """
+
+    name = "add"
 
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         del spec
         return ("sums", "tape", "count")
-
-    def __init__(self, module: ir.Module, spec: Spec):
-        super().__init__(module, spec, "add", self.arguments(spec))
 
     def write(self) -> ir.Function:
         for i, branch in enumerate(self._spec.branches):

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from learned_opt import recurrent_kernel
 from learned_opt.recurrent_derivative import DerivativeWriter, SumsWriter
-from learned_opt.recurrent_kernel import UpdateWriter
+from learned_opt.recurrent_kernel import UpdateWriter, Writer
 from learned_opt.recurrent_tape import BLOCK, TapeOpener, TapeWriter, tape_of
 from learned_opt.recurrent_update import (
     DERIVATIVE_HANDLER,
@@ -30,13 +30,7 @@ _TOGETHER = 4
 _F64 = ir.DoubleType()
 
 Places = dict[str, Value]
-Kind = (
-    type[UpdateWriter]
-    | type[TapeOpener]
-    | type[TapeWriter]
-    | type[DerivativeWriter]
-    | type[SumsWriter]
-)
+Kind = type[Writer]
 Kernels = dict[Kind, ir.Function]
 _KINDS: list[Kind] = [UpdateWriter, TapeOpener, TapeWriter, DerivativeWriter, SumsWriter]
 

@@ -52,16 +52,28 @@ def tanh_pair(code: Code, first: Vector, second: Vector) -> list[Vector]:
 
 
 class Writer:
-    """What update and derivative have in common: one function, and its named arguments."""
+    """What kernels have in common: one function, and its named arguments."""
 
-    def __init__(self, module: ir.Module, spec: Spec, name: str, arguments: Sequence[str]):
+    name: str
+
+    @staticmethod
+    def arguments(spec: Spec) -> tuple[str, ...]:
+        """Names of the function's arguments, in order."""
+        raise NotImplementedError
+
+    def __init__(self, module: ir.Module, spec: Spec):
+        arguments = self.arguments(spec)
         kinds = [I64 if name in _NUMBERS else POINTER for name in arguments]
-        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), self.name)
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
         self._spec = spec
         self._code = Code(self.function)
         self._given = dict(zip(arguments, self.function.args, strict=True))
+
+    def write(self) -> ir.Function:
+        """Writes the function."""
+        raise NotImplementedError
 
     def _row(self, row: int | Value, stride: int | Value, column: int | Value) -> Value:
         """Where a row's element lies in an array whose rows are ``stride`` apart."""
@@ -140,14 +152,13 @@ class Writer:
 class UpdateWriter(Writer):
     """Writes ``update(...)``: step and new hidden rows of ``LANES`` parameters."""
 
+    name = "update"
+
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         branches = range(len(spec.branches))
         hidden = [f"{kind}{i}" for kind in ("hidden", "new_hidden") for i in branches]
         return ("scaled", "gradient", "step", "stride", *hidden)
-
-    def __init__(self, module: ir.Module, spec: Spec):
-        super().__init__(module, spec, "update", self.arguments(spec))
 
     def write(self) -> ir.Function:
         code, spec = self._code, self._spec

@@ -16,8 +16,7 @@ from learned_opt.simd import I64, LANES, Value, Vector
 
 # Parameters whose contributions to theta's gradients are added in registers before the
 # sums in memory are touched.
-CHUNKS = 4
-BLOCK = CHUNKS * LANES
+BLOCK = 4 * LANES
 # Rows of a unit that the derivative keeps: reset, update, candidate, what reset multiplies,
 # and the new hidden value. Then the first four become cotangents: of the three gates'
 # arguments and of what reset multiplies.
@@ -58,8 +57,8 @@ def tape_of(spec: Spec) -> Tape:
 class OnTape(Writer):
     """A function with a tape among its arguments."""
 
-    def __init__(self, module: ir.Module, spec: Spec, name: str, arguments: tuple[str, ...]):
-        super().__init__(module, spec, name, arguments)
+    def __init__(self, module: ir.Module, spec: Spec):
+        super().__init__(module, spec)
         tape, code = tape_of(spec), self._code
 
         def places(rows: tuple[int, ...]) -> list[Value]:
@@ -80,12 +79,11 @@ class OnTape(Writer):
 class TapeOpener(OnTape):
     """Writes ``open(...)``: hidden values, rows ``stride`` apart, to where ``tape`` reads them."""
 
+    name = "open"
+
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         return ("tape", "stride", *(f"hidden{i}" for i in range(len(spec.branches))))
-
-    def __init__(self, module: ir.Module, spec: Spec):
-        super().__init__(module, spec, "open", self.arguments(spec))
 
     def write(self) -> ir.Function:
         code, names = self._code, self.arguments(self._spec)[2:]
@@ -103,13 +101,12 @@ class TapeOpener(OnTape):
 class TapeWriter(OnTape):
     """Writes ``forward(...)``: the networks' inputs and gates of ``BLOCK`` parameters."""
 
+    name = "forward"
+
     @staticmethod
     def arguments(spec: Spec) -> tuple[str, ...]:
         del spec
         return ("scaled", "gradient", "tape")
-
-    def __init__(self, module: ir.Module, spec: Spec):
-        super().__init__(module, spec, "forward", self.arguments(spec))
 
     def write(self) -> ir.Function:
         code, spec = self._code, self._spec
