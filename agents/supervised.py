@@ -122,7 +122,7 @@ class SupervisedAgent:
     def init(self, key: jax.Array, tx: optax.GradientTransformation) -> TrainState:
         """A new network."""
         params_key, key = jax.random.split(key)
-        # Nothing is acted on; its width tells how large an example is (see meta.memory).
+        # Nothing is acted on; its width tells how large an example is (see meta.engine.memory).
         observation = jnp.zeros((1, self.data.num_features))
         params = {"actor": self.network.init(params_key, observation)["params"]}
         return TrainState(

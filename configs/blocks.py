@@ -7,7 +7,7 @@ what each means. Any field can be overridden on the command line, for example
 
 from ml_collections import ConfigDict
 
-from meta import task_presets
+from agents import task_presets
 
 MODES = ("full", "smoke")
 

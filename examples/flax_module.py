@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 import learned_opt
 from configs import blocks, demo
-from meta import evolution, experiment
+from meta.training import evolution, experiment
 
 
 class Network(nn.Module):

@@ -19,7 +19,7 @@ from rejax.algos.algorithm import register_init
 from rejax.algos.ppo import PPO
 
 import learned_opt
-from meta import statistics
+from meta.results import bootstrap
 
 _OPTIMIZER = flags.DEFINE_string(
     "optimizer", str(pathlib.Path(__file__).with_name("cartpole_open.npz")), "Optimizer file."
@@ -99,7 +99,7 @@ def main(_) -> None:
     print(f"Adam, annealed: mean returns {means.tolist()} by learning rate {ADAM_RATES}")
     for name, make_tx in (("learned", learned), (f"Adam, annealed from {best}", adam(best))):
         returns = np.asarray(jax.jit(lambda keys, tx=make_tx: train(tx, keys))(keys), np.float64)
-        iqm = statistics.interval(returns)
+        iqm = bootstrap.interval(returns)
         print(
             f"{name}: returns {np.round(returns, 1).tolist()}, "
             f"IQM {iqm.point:.1f} [{iqm.low:.1f}, {iqm.high:.1f}]"

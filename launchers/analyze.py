@@ -11,7 +11,7 @@ python launchers/analyze.py --what=gradients --optimizer=adam --task=digits --ta
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 WHAT = flags.DEFINE_enum(
     "what",

@@ -7,7 +7,7 @@ python launchers/benchmark.py --what=updates
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 WHAT = flags.DEFINE_enum(
     "what", "evolution", ["evolution", "meta_gradient", "updates"], "What to measure."

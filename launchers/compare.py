@@ -6,7 +6,7 @@ python launchers/compare.py --config=configs/compare_es_meta_gradient.py --workd
 from absl import app, flags
 from ml_collections import config_flags
 
-from meta import command_line
+from launchers import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke)."

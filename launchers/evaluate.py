@@ -6,7 +6,7 @@ python launchers/evaluate.py --optimizer=adam --optimizer=optimizer.npz --task=b
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 OPTIMIZER = flags.DEFINE_multi_string(
     "optimizer",

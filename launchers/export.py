@@ -6,7 +6,7 @@ python launchers/export.py --optimizer=adam --task=breakout --total_timesteps=1e
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 OPTIMIZER = flags.DEFINE_string(
     "optimizer",

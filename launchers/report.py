@@ -5,7 +5,7 @@ python launchers/report.py runs/demo runs/compared --out=report.html
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 OUT = flags.DEFINE_string("out", "report.html", "The HTML file to write.")
 NORMALISE_BY = flags.DEFINE_string(
@@ -27,10 +27,10 @@ command_line.define_flags()
 
 def main(argv: list[str]) -> None:
     command_line.start()
-    from meta import report
+    from meta.report import writer
 
-    out = report.write(
-        report.Request(
+    out = writer.write(
+        writer.Request(
             tuple(argv[1:]),
             OUT.value,
             normalise_by=NORMALISE_BY.value,

@@ -6,7 +6,7 @@ python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 from absl import app, flags
 from ml_collections import config_flags
 
-from meta import command_line
+from launchers import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."

@@ -9,7 +9,7 @@ python launchers/tune.py --optimizer=adam --task=breakout --search=random --num_
 
 from absl import app, flags
 
-from meta import command_line
+from launchers import command_line
 
 OPTIMIZER = flags.DEFINE_string(
     "optimizer",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from learned_opt import simd_math
-from learned_opt.coordinate_network import LAYER_NORM_EPSILON
+from learned_opt.families.coordinate_network import LAYER_NORM_EPSILON
 from learned_opt.simd import I32, I64, LANES, POINTER, Code, Value, Vector
 
 TILE = 4

@@ -1,10 +1,11 @@
 """Optimizers by name."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
-from learned_opt import base, handcrafted, open_optimizer, optim4rl, star, velo
+from learned_opt import base, handcrafted
+from learned_opt.families import open_optimizer, optim4rl, star, velo
+from learned_opt.names import did_you_mean
 
 Factory = Callable[..., base.LearnedOptimizer]
 
@@ -63,12 +64,6 @@ _FACTORIES: dict[str, Factory] = {
     "velo": _velo,
     **{name: _handcrafted(name) for name in handcrafted.FAMILIES},
 }
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """`` (did you mean 'x'?)`` or an empty string."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def names() -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from meta import experiment, study, tasks
+from meta.engine import tasks
+from meta.training import experiment, study
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PARTS = ("__init__", "blocks", "optim4rl_blocks", "saved")  # saved: reads a workdir's

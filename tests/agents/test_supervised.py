@@ -10,7 +10,7 @@ import learned_opt
 from agents import SupervisedConfig, make_supervised
 from agents.datasets import Dataset, Examples
 from agents.supervised import _draw
-from meta import tasks
+from meta.engine import tasks
 
 SMALL = SupervisedConfig(total_timesteps=4 * 8 * 6, batch_size=8, num_minibatches=4, widths=(8,))
 CENTERS = np.random.default_rng(0).integers(0, 256, (3, 6))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meta import command_line
+from launchers import command_line
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import learned_opt
-from learned_opt import open_optimizer
-from learned_opt.open_optimizer import OpenConfig, make_open
+from learned_opt.families import open_optimizer
+from learned_opt.families.open_optimizer import OpenConfig, make_open
 from tests.learned_opt.test_optimizer_contract import context, example_params
 from tests.marks import slow_but
 

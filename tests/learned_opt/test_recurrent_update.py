@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import learned_opt
-from learned_opt import base, optim4rl, recurrent_update
+from learned_opt import base, recurrent_update
+from learned_opt.families import optim4rl
 from tests.marks import slow_but
 
 FAMILIES = optim4rl.FAMILIES

@@ -11,7 +11,8 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 
 import learned_opt
-from learned_opt import serialization, standalone
+from learned_opt import standalone
+from learned_opt.files import serialization
 from tests.marks import slow_but
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from meta.experience import Episode
+from meta.export.recording import Episode
 
 
 def cut_slowly(steps, limit):

@@ -12,7 +12,7 @@ import pytest
 from flax import serialization
 
 import learned_opt
-from learned_opt import velo_file
+from learned_opt.files import velo_file
 from third_party.velo import msgpack_arrays, weights
 
 LstmState = collections.namedtuple("LstmState", ["hidden", "cell"])

@@ -1,0 +1,318 @@
+"""STAR: a small network on top of a nominal AggMo-Adam term.
+
+Harrison, Metz, Sohl-Dickstein, "A Closer Look at Learned Optimization: Stability,
+Robustness, and Inductive Biases", 2022 (arXiv 2209.11208), in the form in which Optim4RL's
+paper compares with it. The network, written in Haiku, sees Adam's and Adafactor's
+statistics of each parameter and adds a step to that of the nominal term; the decays of all
+statistics are learned as well.
+
+Everything is feature-major over the D parameters of all tensors at once, but Adafactor's
+row and column moments, which exist per tensor.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt import base, flat, modules
+from learned_opt.families.optim4rl import clipped_gradient
+
+# Decays that learning starts from (theta holds offsets).
+DECAYS = {
+    "momentum_decays": (0.9, 0.99, 0.999),
+    "rms_decays": (0.999,),
+    "adafactor_decays": (0.9, 0.99, 0.999),
+}
+# Scales, in updates, of the inputs that tell how far a run is.
+TIMESCALES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000)
+NUM_NORMALISED = 28  # inputs that differ between parameters
+NUM_OUTPUTS = 4  # direction and log-magnitude; the release has two more, which it ignores
+MAGNITUDE_MULTIPLIER = 0.001
+# The reference scales the nominal term by exp(0.001 x), where x is an output that may
+# control it or, as here, the constant 1.
+NOMINAL_FACTOR = math.exp(MAGNITUDE_MULTIPLIER)
+
+# Second moments are averages of squares and so at least 0; each of these keeps a
+# reciprocal root, or a quotient, of them finite. The values are the reference's.
+_RMS_EPSILON = 1e-6
+_FEATURE_EPSILON = 1e-8
+_FACTOR_EPSILON = 1e-9
+_SQUARE_EPSILON = 1e-30
+
+
+@dataclasses.dataclass(frozen=True)
+class StarConfig:
+    """Settings of STAR; the defaults are the release's for Brax tasks.
+
+    Attributes:
+      learning_rate: multiplies the network's step; > 0.
+      nominal_learning_rate: multiplies the nominal AggMo-Adam step; >= 0.
+      weight_decay: part of each parameter that an update takes away; in [0, 1).
+      gradient_clip: gradients are clipped to [-gradient_clip, gradient_clip] element by
+        element; > 0, or None for no clipping.
+      hidden_size: units of the two hidden layers.
+    """
+
+    learning_rate: float = 3e-4
+    nominal_learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    gradient_clip: float | None = 1.0
+    hidden_size: int = 4
+
+    def __post_init__(self):
+        if self.learning_rate <= 0 or self.nominal_learning_rate < 0:
+            raise ValueError(
+                "learning_rate must be above 0 and nominal_learning_rate at least 0, got "
+                f"{self.learning_rate} and {self.nominal_learning_rate}"
+            )
+        if not 0 <= self.weight_decay < 1:
+            raise ValueError(f"weight_decay must be in [0, 1), got {self.weight_decay}")
+        if self.gradient_clip is not None and self.gradient_clip <= 0:
+            raise ValueError(
+                f"gradient_clip must be above 0, or None for none, got {self.gradient_clip}"
+            )
+        if self.hidden_size < 1:
+            raise ValueError(f"hidden_size must be at least 1, got {self.hidden_size}")
+
+
+class FactoredMoments(NamedTuple):
+    """Adafactor's second moments of one tensor, for three decays.
+
+    Attributes:
+      row: ``[3, ...]``, the tensor's shape without its largest dimension; for a tensor of
+        rank below 2, which is not factored, its whole shape.
+      col: ``[3, ...]``, the shape without the second largest dimension; empty for a tensor
+        that is not factored.
+    """
+
+    row: jax.Array
+    col: jax.Array
+
+
+class StarState(NamedTuple):
+    """State for D parameters in T tensors.
+
+    Attributes:
+      momenta: ``[3, D]``.
+      rms: ``[1, D]``, the second moment.
+      factored: T ``FactoredMoments``.
+      num_updates: int32 scalar, the updates made so far.
+    """
+
+    momenta: jax.Array
+    rms: jax.Array
+    factored: tuple[FactoredMoments, ...]
+    num_updates: jax.Array
+
+
+def _network(hidden_size: int, inputs: jax.Array, shared: jax.Array) -> jax.Array:
+    """(inputs ``[28, D]``, shared ``[11]``) -> outputs ``[4, D]``; in a Haiku transform.
+
+    ``shared`` are the last of the network's inputs, the same for all parameters.
+    """
+    x = inputs
+    fan_in = inputs.shape[0] + shared.shape[0]
+    for layer, width in enumerate((hidden_size, hidden_size, NUM_OUTPUTS)):
+        initial = hk.initializers.TruncatedNormal(1.0 / math.sqrt(fan_in))  # fan_in >= 1
+        kernel = hk.get_parameter(f"w{layer}", (fan_in, width), jnp.float32, initial)
+        bias = hk.get_parameter(f"b{layer}", (width,), jnp.float32, jnp.zeros)
+        if layer == 0:
+            bias = bias + shared @ kernel[inputs.shape[0] :]
+            kernel = kernel[: inputs.shape[0]]
+        else:
+            x = jax.nn.relu(x)
+        x = kernel.T @ x + bias[:, None]
+        fan_in = width
+    return x
+
+
+def make_star(config: StarConfig) -> base.LearnedOptimizer:
+    """STAR as a ``LearnedOptimizer``; needs ``params`` and no context.
+
+    theta: ``nn``, the network's Haiku parameters, and the offsets ``momentum_decays``,
+    ``rms_decays`` and ``adafactor_decays``, named as in the reference implementation.
+    """
+    network: modules.HaikuTransformed = hk.without_apply_rng(
+        hk.transform(functools.partial(_network, config.hidden_size))
+    )
+
+    def init(key: jax.Array) -> base.MetaParams:
+        inputs, shared = jnp.zeros((NUM_NORMALISED, 1)), jnp.zeros((len(TIMESCALES),))
+        offsets = {name: jnp.zeros((len(d),), jnp.float32) for name, d in DECAYS.items()}
+        return {"nn": network.init(key, inputs, shared), **offsets}
+
+    def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
+        return optax.GradientTransformationExtraArgs(
+            _initial_state, functools.partial(_update, config, network.apply, theta)
+        )
+
+    return base.LearnedOptimizer(init, transform)
+
+
+def factored_dimensions(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The (second largest, largest) dimension of a tensor, or None for a rank below 2.
+
+    Of equal dimensions the later counts as the larger.
+    """
+    if len(shape) < 2:
+        return None
+    order = np.argsort(shape, kind="stable")
+    return int(order[-2]), int(order[-1])
+
+
+def _initial_state(params: base.Params) -> StarState:
+    layout = flat.layout_of(params)
+    factored = []
+    for shape in layout.shapes:
+        dims = factored_dimensions(shape)
+        row, col = (shape, (0,)) if dims is None else (_without(shape, d) for d in dims[::-1])
+        count = len(DECAYS["adafactor_decays"])
+        factored.append(FactoredMoments(jnp.zeros((count, *row)), jnp.zeros((count, *col))))
+    return StarState(
+        jnp.zeros((len(DECAYS["momentum_decays"]), layout.num_parameters), jnp.float32),
+        jnp.zeros((len(DECAYS["rms_decays"]), layout.num_parameters), jnp.float32),
+        tuple(factored),
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def _without(shape: tuple[int, ...], dimension: int) -> tuple[int, ...]:
+    return shape[:dimension] + shape[dimension + 1 :]
+
+
+def decays(theta: base.MetaParams, name: str) -> jax.Array:
+    """Decays as theta has them: 1 - exp(10 (log(1 - d0) / 10 + offset)), each below 1.
+
+    The initial decays d0 are below 1, so the logarithm is finite.
+    """
+    start = np.log1p(-np.array(DECAYS[name])) / 10.0
+    return 1.0 - jnp.exp(10.0 * (start.astype(np.float32) + theta[name]))
+
+
+def _update(
+    config: StarConfig,
+    apply: Any,
+    theta: base.MetaParams,
+    grads: base.Params,
+    state: StarState,
+    params: base.Params = None,
+    **context: Any,
+) -> tuple[base.Params, StarState]:
+    """One inner update."""
+    del context
+    base.require_params("star", params)
+    layout = flat.layout_of(params)
+    gradient = clipped_gradient(grads, layout, config.gradient_clip)
+    parameter = flat.flatten(params, layout)
+    decay = decays(theta, "momentum_decays")[:, None]
+    momenta = decay * state.momenta + (1.0 - decay) * gradient
+    # Clipped, which keeps the second moment an average of squares whatever theta is.
+    decay = jnp.clip(decays(theta, "rms_decays"), 0.0, 1.0)[:, None]
+    rms = decay * state.rms + (1.0 - decay) * jnp.square(gradient)
+    factored, adafactor = _adafactor(theta, state.factored, gradient, layout)
+    inverse_root = jax.lax.rsqrt(rms + _RMS_EPSILON)
+    adam = momenta * inverse_root
+    rows = jnp.concatenate(
+        [
+            *(gradient[None], parameter[None], momenta, rms, adam, inverse_root),
+            gradient * adafactor.gradient_scale,
+            *(adafactor.row, adafactor.col),
+            jax.lax.rsqrt(adafactor.row + _FEATURE_EPSILON),
+            jax.lax.rsqrt(adafactor.col + _FEATURE_EPSILON),
+            momenta * adafactor.momentum_scale,
+        ]
+    )
+    rows = rows * flat.spread(flat.second_moment_scale(rows, layout), layout)
+    progress = jnp.tanh(state.num_updates / jnp.array(TIMESCALES, jnp.float32) - 1.0)
+    outputs = apply(theta["nn"], rows, progress)
+    step = config.learning_rate * outputs[0] * jnp.exp(MAGNITUDE_MULTIPLIER * outputs[1])
+    # A sum of rows: XLA's CPU backend does not vectorise a mean over the leading axis.
+    step = step + config.nominal_learning_rate * NOMINAL_FACTOR / len(adam) * sum(adam)
+    step = step + config.weight_decay * parameter
+    return flat.unflatten(-step, layout), StarState(momenta, rms, factored, state.num_updates + 1)
+
+
+class _Adafactor(NamedTuple):
+    """Adafactor's features of all parameters, ``[3, D]`` each.
+
+    Attributes:
+      row, col: the moments, spread over the parameters that they describe.
+      gradient_scale, momentum_scale: factors that normalise a gradient, a momentum.
+    """
+
+    row: jax.Array
+    col: jax.Array
+    gradient_scale: jax.Array
+    momentum_scale: jax.Array
+
+
+def _adafactor(
+    theta: base.MetaParams,
+    moments: tuple[FactoredMoments, ...],
+    gradient: jax.Array,
+    layout: flat.Layout,
+) -> tuple[tuple[FactoredMoments, ...], _Adafactor]:
+    """Updates the moments of all tensors and makes features of them."""
+    decay = jnp.clip(decays(theta, "adafactor_decays"), 0.0, 1.0)
+    square = jnp.square(gradient) + _SQUARE_EPSILON
+    updated, features = [], []
+    for old, part, shape in zip(moments, layout.slices(), layout.shapes, strict=True):
+        new, feature = _adafactor_of_tensor(decay, old, square[part].reshape(shape))
+        updated.append(new)
+        features.append([f.reshape(len(decay), -1) for f in feature])
+    if not features:
+        return (), _Adafactor(*(jnp.zeros((len(decay), 0)) for _ in _Adafactor._fields))
+    columns = [jnp.concatenate(column, axis=1) for column in zip(*features, strict=True)]
+    return tuple(updated), _Adafactor(*columns)
+
+
+def _adafactor_of_tensor(
+    decay: jax.Array, old: FactoredMoments, square: jax.Array
+) -> tuple[FactoredMoments, _Adafactor]:
+    """The same for one tensor: features of the tensor's shape, with a leading 3."""
+    shape = (len(decay), *square.shape)
+
+    def average(old: jax.Array, new: jax.Array) -> jax.Array:
+        weight = decay.reshape(-1, *[1] * new.ndim)
+        return weight * old + (1.0 - weight) * new
+
+    dims = factored_dimensions(square.shape)
+    if dims is None:
+        moment = average(old.row, square)
+        gradient_scale = _safe_rsqrt(moment + _FACTOR_EPSILON)
+        momentum_scale = jax.lax.rsqrt(moment + _RMS_EPSILON)
+        features = _Adafactor(moment, moment, gradient_scale, momentum_scale)
+        return FactoredMoments(moment, old.col), features
+    second, largest = dims
+    row = average(old.row, _mean_over(square, largest))
+    col = average(old.col, _mean_over(square, second))
+    axis = 1 + (second - 1 if second > largest else second)
+    # Averages of squares: the quotient is at least 0 and its divisor above 0.
+    row_factor = _safe_rsqrt(row / (jnp.mean(row, axis, keepdims=True) + _FACTOR_EPSILON))
+    row_factor = jnp.expand_dims(row_factor, 1 + largest)
+    scale = row_factor * jnp.expand_dims(_safe_rsqrt(col), 1 + second)
+    row_feature = jnp.broadcast_to(jnp.expand_dims(row, 1 + largest), shape)
+    col_feature = jnp.broadcast_to(jnp.expand_dims(col, 1 + second), shape)
+    return FactoredMoments(row, col), _Adafactor(row_feature, col_feature, scale, scale)
+
+
+def _mean_over(x: jax.Array, axis: int) -> jax.Array:
+    """The mean over one axis; 0 where that is empty.
+
+    As a product: XLA's CPU backend does not vectorise a reduction over a leading axis.
+    """
+    weights = jnp.full((x.shape[axis],), 1.0 / max(1, x.shape[axis]), x.dtype)
+    # Full precision, because accelerators round a product's factors and not a sum's terms.
+    return jnp.tensordot(x, weights, axes=(axis, 0), precision=jax.lax.Precision.HIGHEST)
+
+
+def _safe_rsqrt(x: jax.Array) -> jax.Array:
+    """1 / sqrt(x) of x >= 0; below ``_FACTOR_EPSILON`` constant, and so finite."""
+    return jax.lax.rsqrt(jnp.maximum(x, _FACTOR_EPSILON))

@@ -1,0 +1,305 @@
+"""An optimizer that is watched: what its updates do, measured inside the inner loop.
+
+What section 7 and appendix F of the OPEN paper analyse. ``observed`` puts the measurements
+around any optimizer, and ``Observer`` is the population engine that runs it and records them.
+Updates themselves are not changed.
+
+Signs: everything is said of the step u that is *subtracted* from the parameters, as the paper
+writes it; optax adds updates, so u is the negative update, and plain gradient descent has a
+cosine similarity of 1 with the gradient.
+
+Names are ``STATISTIC/NETWORK``, where the network is a top-level entry of ``params`` or
+``all``. g is the gradient that the optimizer sees (so after clipping), p the parameters before
+the update, u0 the step without noise, and |.| the Euclidean norm:
+
+======================  ==============================================================
+cos_gradient            cosine of u and g, in [-1, 1] (F.2), over updates where neither is 0
+cos_momentum_B          cosine of u and m <- B m + (1 - B) g, this g included (F.2)
+relative_update         |u0| / |p|
+update_over_parameter   mean of |u0_i / p_i| where p_i is not 0 (F.3)
+relative_noise          |u - u0| / |u0|; 0 for optimizers without noise
+noise_over_parameter    mean of s_i / |p_i| where p_i is not 0, s_i the noise's standard
+                        deviation (F.4)
+dormant_T               share of the hidden neurons with a dormancy score <= T, in [0, 1]
+                        (equation 6, F.1)
+parameter_norm, gradient_norm, update_norm
+                        |p|, |g|, |u|
+======================  ==============================================================
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from agents.base import Agent, TrainState
+from learned_opt import base, flat
+from learned_opt.base import LearnedOptimizer, MetaParams
+from learned_opt.families.open_optimizer import MOMENTUM_DECAYS
+from meta.engine.population import Engine, ProgressFunction, Recording
+
+TAUS = (0.0, 0.025, 0.1)
+ALL = "all"
+_COUNT = "updates"
+# Counts the updates that have a direction: an annealed learning rate ends at 0.
+_DEFINED = "defined"
+# A neuron that is never active scores epsilon over its layer's mean activity (see
+# agents.actor_critic.DORMANCY_EPSILON) and not exactly 0: below this it counts as 0.
+_SILENT = 1e-6
+# Smaller than any norm of interest, in float32 still far from its least number.
+_TINY = 1e-30
+# The mean of |x| is this often the standard deviation of a normal x of mean 0.
+_MEAN_ABSOLUTE = float(np.sqrt(2 / np.pi))
+
+Statistics = dict[str, jax.Array]
+
+
+class ObservedState(NamedTuple):
+    """An optimizer's state, and what was measured of it.
+
+    Attributes:
+      inner: the optimizer's own state.
+      momenta: ``[6, D]`` for the coefficients ``MOMENTUM_DECAYS``.
+      sums: of every statistic over the updates so far, float32 scalars.
+    """
+
+    inner: optax.OptState
+    momenta: jax.Array
+    sums: Statistics
+
+
+def observed(
+    tx: optax.GradientTransformationExtraArgs, taus: Sequence[float] = TAUS
+) -> optax.GradientTransformationExtraArgs:
+    """The same transformation, with its updates measured; see the module for what.
+
+    Dormancy is measured if it is in the update context.
+
+    Args:
+      tx: the optimizer.
+      taus: thresholds of dormancy, >= 0.
+    """
+
+    def init(params: base.Params) -> ObservedState:
+        momenta = jnp.zeros((len(MOMENTUM_DECAYS), flat.layout_of(params).num_parameters))
+        inner = tx.init(params)
+        # Shapes alone: which statistics there are.
+        ones = jax.tree.map(jnp.ones_like, params)
+        measure = lambda: _measure(params, params, params, params, momenta, ones, taus)  # noqa: E731
+        names = jax.eval_shape(measure)
+        return ObservedState(inner, momenta, {name: jnp.float32(0.0) for name in names})
+
+    def update(
+        grads: base.Params, state: ObservedState, params: base.Params = None, **context: Any
+    ) -> tuple[base.Params, ObservedState]:
+        base.require_params("observed", params)
+        base.require_context("observed", ("dormancy",), context)
+        updates, inner = tx.update(grads, state.inner, params, **context)
+        quiet = _without_noise(tx, grads, state.inner, params, context, updates)
+        decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
+        gradient = flat.flatten(grads, flat.layout_of(params))
+        momenta = decays * state.momenta + (1 - decays) * gradient
+        measured = _measure(grads, updates, quiet, params, momenta, context["dormancy"], taus)
+        sums = {name: state.sums[name] + value for name, value in measured.items()}
+        return updates, ObservedState(inner, momenta, sums)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _without_noise(
+    tx: optax.GradientTransformationExtraArgs,
+    grads: base.Params,
+    state: optax.OptState,
+    params: base.Params,
+    context: dict[str, Any],
+    updates: base.Params,
+) -> base.Params:
+    """The same update with noise of 0; NaN where an optimizer draws but takes no noise."""
+    plain = {name: value for name, value in context.items() if name not in ("key", "noise")}
+    try:  # an optimizer that needs no key has no noise: nothing is computed here
+        jax.eval_shape(lambda: tx.update(grads, state, params, **plain))
+    except (ValueError, KeyError, TypeError):
+        silence = jax.tree.map(jnp.zeros_like, params)
+        try:
+            quiet, _ = tx.update(grads, state, params, **plain, noise=silence)
+        except (ValueError, KeyError, TypeError):
+            return jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), updates)
+        return quiet
+    return updates
+
+
+def _measure(
+    grads: base.Params,
+    updates: base.Params,
+    quiet: base.Params,
+    params: base.Params,
+    momenta: jax.Array,
+    dormancy: base.Params,
+    taus: Sequence[float],
+) -> Statistics:
+    """The statistics of one update, by name."""
+    layout = flat.layout_of(params)
+    gradient, parameter = flat.flatten(grads, layout), flat.flatten(params, layout)
+    step, calm = -flat.flatten(updates, layout), -flat.flatten(quiet, layout)
+    found = {_COUNT: jnp.float32(1.0), **_dormant_shares(params, grads, dormancy, taus)}
+    for network, part in _networks(params, layout).items():
+        values = {
+            "parameter_norm": _norm(parameter[part]),
+            "gradient_norm": _norm(gradient[part]),
+            "update_norm": _norm(step[part]),
+            "cos_gradient": _cosine(step[part], gradient[part]),
+            **_sizes(parameter[part], step[part], calm[part]),
+        }
+        there = (values["update_norm"] > 0) & (values["gradient_norm"] > 0)
+        values[_DEFINED] = there.astype(jnp.float32)
+        for decay, momentum in zip(MOMENTUM_DECAYS, momenta, strict=True):
+            values[f"cos_momentum_{decay}"] = _cosine(step[part], momentum[part])
+        found |= {f"{name}/{network}": value for name, value in values.items()}
+    return found
+
+
+def _sizes(parameter: jax.Array, step: jax.Array, calm: jax.Array) -> Statistics:
+    """Of a step with and without noise, relative to the parameters."""
+    noise = step - calm
+    there = parameter != 0
+    # Biases begin at 0, where nothing is relative to them; 1 stands in for these.
+    size = jnp.where(there, jnp.abs(parameter), 1.0)
+    count = jnp.maximum(jnp.sum(there), 1)
+    return {
+        "relative_update": _norm(calm) / jnp.maximum(_norm(parameter), _TINY),
+        "update_over_parameter": jnp.sum(jnp.where(there, jnp.abs(calm) / size, 0.0)) / count,
+        "relative_noise": _norm(noise) / jnp.maximum(_norm(calm), _TINY),
+        "noise_over_parameter": jnp.sum(jnp.where(there, jnp.abs(noise) / size, 0.0))
+        / (count * _MEAN_ABSOLUTE),
+    }
+
+
+def _norm(vector: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(vector)))
+
+
+def _cosine(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Cosine similarity, and 0 where one of them is 0."""
+    # Each is divided by its own norm: the product of two small norms could be 0.
+    dot = jnp.sum((one / jnp.maximum(_norm(one), _TINY)) * other)
+    return dot / jnp.maximum(_norm(other), _TINY)
+
+
+def _networks(params: base.Params, layout: flat.Layout) -> dict[str, slice]:
+    """Where each network lies in the flattened parameters, and all of them.
+
+    A top-level entry's leaves follow each other in every tree.
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(params)
+    found = {ALL: slice(0, layout.num_parameters)}
+    for (path, _), part in zip(paths, layout.slices(), strict=True):
+        name = base.key_names(path)[0]
+        found[name] = slice(found.get(name, part).start, part.stop)
+    return found
+
+
+def _dormant_shares(
+    params: base.Params, grads: base.Params, dormancy: base.Params, taus: Sequence[float]
+) -> Statistics:
+    """Shares of dormant neurons; a network without hidden layers has none."""
+    layers = _hidden_layers(params, grads, dormancy)
+    networks = list(dict.fromkeys(network for network, _ in layers))
+    found: Statistics = {}
+    for name in [ALL, *networks] if networks else []:
+        scores = jnp.concatenate([s for network, s in layers if name in (ALL, network)])
+        for tau in taus:
+            dormant = jnp.mean((scores <= max(tau, _SILENT)).astype(jnp.float32))
+            found[f"dormant_{tau:g}/{name}"] = dormant
+    return found
+
+
+def _hidden_layers(
+    params: base.Params, grads: base.Params, dormancy: base.Params
+) -> list[tuple[str, jax.Array]]:
+    """(network, scores ``[neurons]``) of each hidden layer."""
+    proportions = base.layer_proportions(params)
+    kernels: dict[str, list[tuple[float, jax.Array]]] = {}
+    rows = zip(
+        jax.tree_util.tree_flatten_with_path(params)[0],
+        *(jax.tree.leaves(tree) for tree in (proportions, grads, dormancy)),
+        strict=True,
+    )
+    for (path, leaf), proportion, gradient, score in rows:
+        if leaf.ndim >= 2:  # each layer once, by its kernel
+            scores = jnp.broadcast_to(score, leaf.shape)[(0,) * (leaf.ndim - 1)]
+            # Where a whole layer is silent, epsilon over epsilon gives every neuron 1: such a
+            # layer is told from an evenly active one by its gradient, which is exactly 0.
+            even = jnp.all(jnp.abs(scores - 1.0) < _SILENT) & (len(scores) > 1)
+            silent = even & jnp.all(gradient == 0)
+            layer = proportion, jnp.where(silent, 0.0, scores)
+            kernels.setdefault(base.key_names(path)[0], []).append(layer)
+    return [
+        (network, scores)
+        for network, layers in kernels.items()
+        # The last one is the output, whose values are no activations.
+        for _, scores in sorted(layers, key=lambda layer: layer[0])[:-1]
+    ]
+
+
+class Observer(Engine):
+    """The population engine with its optimizer observed.
+
+    What is recorded at a point are means over the updates since the point before.
+
+    Args:
+      optimizer, agent, members_per_device: as ``Engine`` takes them.
+      taus: thresholds of dormancy.
+    """
+
+    def __init__(
+        self,
+        optimizer: LearnedOptimizer,
+        agent: Agent,
+        *,
+        members_per_device: int = 0,
+        taus: Sequence[float] = TAUS,
+    ):
+        watched = LearnedOptimizer(
+            optimizer.init, lambda theta: observed(optimizer.transform(theta), taus)
+        )
+        super().__init__(
+            watched, agent, members_per_device=members_per_device, probe=_sums_of_updates
+        )
+
+    def run(
+        self,
+        thetas: MetaParams,
+        keys: jax.Array,
+        *,
+        points: int = 1,
+        on_progress: ProgressFunction | None = None,
+    ) -> Recording:
+        """As ``Engine.run``; ``probed`` has the mean of each statistic, ``[P, K]``."""
+        recording = super().run(thetas, keys, points=points, on_progress=on_progress)
+        # Sums of float32: a mean over one of 40 stretches is good to four digits and more.
+        since = {
+            name: np.diff(values.astype(np.float64), axis=1, prepend=0.0)
+            for name, values in recording.probed.items()
+        }
+        return recording._replace(probed=_means(since))
+
+
+def _means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sums over updates as means, NaN for cosines where no update had a direction."""
+    found = {}
+    for name, values in sums.items():
+        statistic, _, network = name.partition("/")
+        if statistic not in (_COUNT, _DEFINED):
+            directed = statistic.startswith("cos_")
+            count = sums[f"{_DEFINED}/{network}" if directed else _COUNT]
+            # At least one update lies between points, but maybe none with a direction.
+            found[name] = np.where(count > 0, values / np.maximum(count, 1.0), np.nan)
+    return found
+
+
+def _sums_of_updates(state: TrainState) -> Statistics:
+    sums: Statistics = state.opt_state.sums
+    return sums

@@ -1,0 +1,263 @@
+"""The population engine: many inner loops at once, batched and sharded.
+
+A member is one agent that trains with one theta from one key. Members are independent, so
+P of them are run as waves: each device takes ``members_per_device`` of them at a time,
+``vmap``ped, and waves follow each other. What a wave computes for a member depends on
+``members_per_device`` alone, not on how many devices there are.
+
+A wave is advanced some iterations per call, so that a run can report progress, record
+curves and stop within seconds however long its horizon is. The number of iterations is an
+argument of one compiled program: how a run is cut into calls changes nothing in it.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from agents.base import Agent, TrainState
+from learned_opt.base import LearnedOptimizer, MetaParams
+from meta.engine import memory
+
+# Called between compiled calls with the share done, in [0, 1]. May raise to stop.
+ProgressFunction = Callable[[float], None]
+
+_AXIS = "members"
+_SECONDS_PER_CALL = 2.0
+
+
+class Recording(NamedTuple):
+    """What was logged of P runs at K points.
+
+    Attributes:
+      env_steps: int ``[K]``, environment steps done at each point.
+      episode_return: float32 ``[P, K]``, the return of the last finished episode, averaged
+        over the parallel environments; NaN where the agent's parameters are not finite.
+      probed: name -> float32 ``[P, K]``, what the engine's probe gave; empty without one.
+    """
+
+    env_steps: np.ndarray
+    episode_return: np.ndarray
+    probed: dict[str, np.ndarray]
+
+
+def default_devices() -> list[jax.Device]:
+    """All devices of all processes."""
+    return list(jax.devices())
+
+
+class Engine:
+    """Runs inner loops of one agent with one family of optimizers.
+
+    Args:
+      optimizer: the family; each member has a theta of its own.
+      agent: the inner loop.
+      members_per_device: how many members a device runs at once; 0 chooses by the memory
+        there is and by what is fast on the kind of device.
+      devices: to share the members among.
+      probe: what to record of a state besides its return: state -> float32 scalars by name.
+    """
+
+    def __init__(
+        self,
+        optimizer: LearnedOptimizer,
+        agent: Agent,
+        *,
+        members_per_device: int = 0,
+        devices: Sequence[jax.Device] | None = None,
+        probe: Callable[[TrainState], dict[str, jax.Array]] | None = None,
+    ):
+        if members_per_device < 0:
+            raise ValueError(
+                f"members_per_device must be at least 0 (0: automatic), got {members_per_device}"
+            )
+        self._optimizer = optimizer
+        self._agent = agent
+        self._probe = probe or (lambda state: {})
+        self._requested = members_per_device
+        self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
+        self._seconds_per_iteration = 0.0
+
+    @property
+    def num_devices(self) -> int:
+        return self._mesh.devices.size
+
+    def members_per_device(self, population: int) -> int:
+        """How many members each device runs at once.
+
+        Where it is chosen automatically, the first population P decides, and later ones run
+        in waves of the same size: another size would be another program to compile.
+        """
+        if not self._requested:
+            self._requested = memory.members_that_fit(
+                self._optimizer, self._agent, population, self._mesh
+            )
+        return self._requested
+
+    def run(
+        self,
+        thetas: MetaParams,
+        keys: jax.Array,
+        *,
+        points: int = 1,
+        on_progress: ProgressFunction | None = None,
+    ) -> Recording:
+        """Trains P agents to their horizon.
+
+        Args:
+          thetas: meta-parameters, each leaf ``[P, ...]``.
+          keys: typed keys ``[P]``; a member is a function of its theta and its key.
+          points: how many points of the learning curve to record, the last one being the
+            end of training; 1 records the end alone.
+          on_progress: called between compiled calls.
+
+        Returns:
+          The recording, the same on all processes.
+        """
+        population = len(keys)
+        wave = self.members_per_device(population) * self.num_devices
+        record_at = _record_points(self._agent.num_iterations, points)
+        starts = range(0, population, wave)
+        columns = []
+        for index, start in enumerate(starts):
+            # The last wave is filled up with repetitions of the last member.
+            members = np.minimum(np.arange(start, start + wave), population - 1)
+
+            def report(share: float, index: int = index) -> None:
+                if on_progress is not None:
+                    on_progress((index + share) / len(starts))
+
+            columns.append(self._run_wave(thetas, keys, members, record_at, report))
+        whole = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
+        env_steps = np.array(record_at) * self._agent.steps_per_iteration
+        return Recording(env_steps, *whole)
+
+    def _run_wave(
+        self,
+        thetas: MetaParams,
+        keys: jax.Array,
+        members: np.ndarray,
+        record_at: list[int],
+        report: ProgressFunction,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The wave's returns and what was probed, each ``[wave, K]``."""
+        thetas, keys = self._take(thetas, keys, jnp.asarray(members))
+        state = self._start(thetas, keys)
+        done = 0
+        recorded: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        while done < record_at[-1]:
+            target = record_at[len(recorded)]
+            count = min(target - done, self._iterations_per_call())
+            began = time.monotonic()
+            state, row = self._advance(thetas, state, jnp.int32(count))
+            row = jax.tree.map(np.asarray, row)  # waits for the result
+            self._observe(count, time.monotonic() - began)
+            done += count
+            if done == target:
+                recorded.append(row)
+            report(done / record_at[-1])
+        stacked: tuple[np.ndarray, dict[str, np.ndarray]] = jax.tree.map(
+            lambda *rows: np.stack(rows, axis=1), *recorded
+        )
+        return stacked
+
+    def _iterations_per_call(self) -> int:
+        if not self._seconds_per_iteration:
+            return 1  # the first call compiles; the second one is timed
+        return max(1, int(_SECONDS_PER_CALL / self._seconds_per_iteration))
+
+    def _observe(self, count: int, seconds: float) -> None:
+        per_iteration = seconds / count
+        known = self._seconds_per_iteration
+        self._seconds_per_iteration = min(known, per_iteration) if known else per_iteration
+
+    @functools.cached_property
+    def _sharded(self) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(_AXIS))
+
+    @functools.cached_property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec())
+
+    @functools.cached_property
+    def _take(self) -> Callable:
+        """Picks the members of a wave, placed on their devices."""
+
+        def take(thetas, keys, members):
+            return jax.tree.map(lambda leaf: leaf[members], (thetas, keys))
+
+        return jax.jit(take, out_shardings=self._sharded)
+
+    @functools.cached_property
+    def _start(self) -> Callable[[MetaParams, jax.Array], TrainState]:
+        def start(theta: MetaParams, key: jax.Array) -> TrainState:
+            return self._agent.init(key, self._optimizer.transform(theta))
+
+        return jax.jit(self._per_device(jax.vmap(start), (_AXIS, _AXIS), _AXIS))
+
+    @functools.cached_property
+    def _advance(self) -> Callable:
+        """(thetas, states, count) -> (states, (returns, probed), ``[wave]`` on every device)."""
+
+        def advance(thetas, state, count):
+            def body(_, state):
+                return jax.vmap(self._train_step)(thetas, state)
+
+            state = jax.lax.fori_loop(0, count, body, state)
+            row = jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state)
+            return state, row
+
+        specs = (_AXIS, _AXIS, None)
+        program = self._per_device(advance, specs, (_AXIS, _AXIS))
+
+        def gathered(thetas, state, count):
+            state, row = program(thetas, state, count)
+            return state, jax.lax.with_sharding_constraint(row, self._replicated)
+
+        return jax.jit(gathered, donate_argnums=1)
+
+    def _train_step(self, theta: MetaParams, state: TrainState) -> TrainState:
+        state, _ = self._agent.train_step(self._optimizer.transform(theta), state)
+        return state
+
+    def _per_device(self, function: Callable, in_axes: Any, out_axes: Any) -> Callable:
+        """The function on each device's own members: no communication, no padding."""
+
+        def spec(axes):
+            return jax.tree.map(
+                lambda axis: PartitionSpec(axis) if axis else PartitionSpec(),
+                axes,
+                is_leaf=lambda axis: axis is None,
+            )
+
+        return jax.shard_map(
+            function,
+            mesh=self._mesh,
+            in_specs=spec(in_axes),
+            out_specs=spec(out_axes),
+            check_vma=False,
+        )
+
+
+def _finite_return(state: TrainState) -> jax.Array:
+    """The last episodes' mean return, and NaN if the agent's parameters are not finite."""
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]
+    return jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(state.episode_return), jnp.nan)
+
+
+def _record_points(num_iterations: int, points: int) -> list[int]:
+    """Up to ``points`` distinct iteration counts, evenly spaced, ending at the last."""
+    if points < 1:
+        raise ValueError(f"points must be at least 1, got {points}")
+    ideal = np.linspace(0, num_iterations, min(points, num_iterations) + 1)[1:]
+    return sorted({round(value) for value in ideal.tolist()})
+
+
+def broadcast_theta(theta: MetaParams, count: int) -> MetaParams:
+    """One theta for all of ``count`` members."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), theta)

@@ -1,0 +1,181 @@
+"""Tasks: an environment or a dataset, an agent and a horizon; what fitness is measured on."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from agents import (
+    ActorCriticAgent,
+    AgentConfig,
+    SupervisedAgent,
+    SupervisedConfig,
+    datasets,
+    environments,
+    make_agent,
+    make_supervised,
+    task_presets,
+)
+from learned_opt.names import did_you_mean
+
+AnyAgent = ActorCriticAgent | SupervisedAgent
+AnyConfig = AgentConfig | SupervisedConfig
+
+
+class Task(NamedTuple):
+    """One inner loop to train on.
+
+    Attributes:
+      name: for results.
+      agent_name: ``ppo``, ``a2c`` or ``supervised``.
+      agent: the inner loop.
+      normalizer: fitness is divided by this; in multi-task training the return that Adam
+        reaches, which brings tasks to one scale.
+      final_agent: the inner loop as finished optimizers are compared on it, where that is
+        another: supervised learning measured on test examples. None: ``agent`` itself.
+    """
+
+    name: str
+    agent_name: str
+    agent: AnyAgent
+    normalizer: float
+    final_agent: AnyAgent | None = None
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of one inner loop; training examples seen in supervised learning."""
+        return self.agent.num_iterations * self.agent.steps_per_iteration
+
+    @property
+    def step_name(self) -> str:
+        """What ``env_steps`` are, in words."""
+        return "training examples" if self.agent_name == "supervised" else "environment steps"
+
+    @property
+    def inner_updates(self) -> int:
+        """Optimizer updates of one inner loop."""
+        return self.agent.num_iterations * self.agent.updates_per_iteration
+
+    @property
+    def actor_critic(self) -> ActorCriticAgent:
+        """The agent, where there is an environment; ``ValueError`` for supervised learning."""
+        if isinstance(self.agent, SupervisedAgent):
+            raise ValueError(f"task {self.name!r} is supervised learning: nothing acts there")
+        return self.agent
+
+    @property
+    def final(self) -> "Task":
+        """The task as finished optimizers are compared on it.
+
+        Meta-training, validation and the tuning of baselines use the task itself.
+        """
+        return self if self.final_agent is None else self._replace(agent=self.final_agent)
+
+
+class _Kind(NamedTuple):
+    """What an agent's name stands for.
+
+    Attributes:
+      config: its settings.
+      make: (settings, env, env_options) -> (agent, agent for final comparisons or None).
+    """
+
+    config: type[AgentConfig] | type[SupervisedConfig]
+    make: Callable[[Any, str, dict[str, Any]], tuple[AnyAgent, AnyAgent | None]]
+
+
+def _actor_critic(
+    config: AgentConfig, env: str, options: dict[str, Any]
+) -> tuple[AnyAgent, AnyAgent | None]:
+    if task_presets.is_dataset(env):
+        raise ValueError(
+            f"{env!r} is a dataset, and {config.algorithm} needs an environment; give the agent "
+            "'supervised'"
+        )
+    return make_agent(config, environments.make(env, **options)), None
+
+
+def _supervised(
+    config: SupervisedConfig, env: str, options: dict[str, Any]
+) -> tuple[AnyAgent, AnyAgent | None]:
+    if not task_presets.is_dataset(env):
+        raise ValueError(
+            f"{env!r} is an environment, and the agent 'supervised' needs a dataset: give "
+            f"{datasets.PREFIX}{datasets.OWN} or {datasets.PREFIX}NAME, or the agent 'ppo'"
+        )
+    unknown = [name for name in options if name != "data_dir"]
+    if unknown:
+        raise ValueError(
+            f"a dataset has no option {unknown[0]!r}{did_you_mean(unknown[0], ['data_dir'])}; "
+            "known: data_dir"
+        )
+    agent = make_supervised(config, datasets.load(env, options.get("data_dir", "")))
+    return agent, agent.on_test()
+
+
+_KINDS: dict[str, _Kind] = {
+    "a2c": _Kind(AgentConfig, _actor_critic),
+    "ppo": _Kind(AgentConfig, _actor_critic),
+    "supervised": _Kind(SupervisedConfig, _supervised),
+}
+
+
+def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AnyConfig:
+    """An agent's settings from a config's agent block.
+
+    The block holds ``name`` and what agents of its kind share, and under ``ppo`` and ``a2c``
+    what each has of its own; changing ``name`` between these swaps the algorithm with its own
+    counts.
+
+    Raises:
+      ValueError: unknown algorithm or field.
+    """
+    common = {k: v for k, v in block.items() if k != "name" and k not in _KINDS}
+    name = block["name"]
+    if name not in _KINDS:
+        hint = did_you_mean(name, list(_KINDS))
+        raise ValueError(f"unknown agent {name!r}{hint}; known: {', '.join(_KINDS)}")
+    values = {**common, **block.get(name, {}), "algorithm": name}
+    config = _KINDS[name].config
+    known = [field.name for field in dataclasses.fields(config)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"the agent {name!r} has no field {key!r}{did_you_mean(key, known)}")
+    return config(**values, total_timesteps=int(total_timesteps))
+
+
+def make_task(name: str, block: dict[str, Any]) -> Task:
+    """A task from its config block.
+
+    The block holds ``env``, ``env_options``, ``total_timesteps``, ``normalizer`` and ``agent``.
+    ``env`` names an environment, or a dataset (``tfds/digits``) for the agent ``supervised``.
+
+    Raises:
+      ValueError: anything in it is unknown or does not fit; names the task.
+    """
+    try:
+        config = make_agent_config(block["agent"], block["total_timesteps"])
+        if block["normalizer"] <= 0:
+            raise ValueError(f"normalizer must be above 0, got {block['normalizer']}")
+        options = dict(block.get("env_options", {}))
+        agent, final = _KINDS[config.algorithm].make(config, block["env"], options)
+    except ValueError as error:
+        raise ValueError(f"task {name!r}: {error}") from error
+    return Task(name, config.algorithm, agent, float(block["normalizer"]), final)
+
+
+def with_lifetime(agent: AnyAgent, num_envs: int, num_iterations: int) -> AnyAgent:
+    """The same agent with another number of parallel environments and another horizon.
+
+    Args:
+      agent: the inner loop.
+      num_envs: B, or 0 for the agent's own; supervised learning has none and ignores it.
+      num_iterations: of its life.
+    """
+    if isinstance(agent, SupervisedAgent):
+        return agent.with_horizon(num_iterations)
+    envs = num_envs or agent.config.num_envs
+    steps = envs * agent.config.num_steps
+    config = dataclasses.replace(
+        agent.config, num_envs=envs, total_timesteps=steps * num_iterations
+    )
+    return make_agent(config, agent.env)

@@ -1,0 +1,261 @@
+"""What an evaluation's folder tells: summary tables and plots of its results."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents import task_presets
+from learned_opt.names import did_you_mean
+from meta import results
+from meta.evaluation import contestants, runner
+from meta.evaluation.contestants import Entry
+from meta.evaluation.runner import Request
+from meta.evaluation.store import Store, slug, written
+from meta.results import normalised, normalised_plots, plots, summary
+from meta.results.normalised import Comparison
+from meta.results.summary import Summary
+from third_party.open_rl import reference as open_reference
+from third_party.optim4rl import reference as optim4rl_reference
+from third_party.published import Published
+
+REFERENCES = {"open": open_reference.PUBLISHED, "optim4rl": optim4rl_reference.PUBLISHED}
+DEFAULT_NORMALISER = "adam"
+
+_VERSION = 1  # of what is drawn: a newer one draws old results anew
+
+
+class Wishes(NamedTuple):
+    """How results are to be shown.
+
+    Attributes:
+      normalise_by: an optimizer's name; empty: Adam if it was evaluated.
+      references: names in ``REFERENCES``, whose published values are drawn beside.
+    """
+
+    normalise_by: str = ""
+    references: tuple[str, ...] = ()
+
+
+def check(wishes: Wishes, names: Sequence[str]) -> None:
+    """Raises a ``ValueError`` if something is wished for that is not there.
+
+    Args:
+      wishes: to check.
+      names: of the optimizers that results will be of.
+    """
+    for name in wishes.references:
+        if name not in REFERENCES:
+            hint = did_you_mean(name, list(REFERENCES))
+            raise ValueError(
+                f"unknown --reference={name}{hint}; known: {', '.join(sorted(REFERENCES))}"
+            )
+    by = wishes.normalise_by
+    if by and by not in names:
+        raise ValueError(
+            f"--normalise_by={by}{did_you_mean(by, list(names))} is not among the optimizers "
+            f"evaluated: {', '.join(names)}"
+        )
+
+
+def evaluate(request: Request, wishes: Wishes) -> str:
+    """Computes what is missing and reports; the same command again adds nothing.
+
+    Returns:
+      The summary as Markdown.
+
+    Raises:
+      ValueError: bad input, before anything runs.
+      progress.Stopped: stopped by a signal; finished chunks are kept.
+    """
+    entries = contestants.resolve(request.optimizers, request.neutral_dormancy)
+    store = Store(request.workdir, request.settings)
+    check(wishes, [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())])
+    runner.evaluate(request, entries, store)
+    return write(store, wishes, entries)
+
+
+def write(store: Store, wishes: Wishes, entries: Sequence[Entry]) -> str:
+    """Writes ``summary.csv``, ``summary.md`` and plots, if they are not of these results yet.
+
+    Args:
+      store: the evaluation.
+      wishes: how to show it.
+      entries: the optimizers that were asked for.
+
+    Returns:
+      The summary as Markdown.
+    """
+    folder = store.folder.path
+    stamp = _stamp(store, wishes)
+    text = written(folder, stamp)
+    if text is not None:
+        return text
+    before = _read(folder / "report.json").get("files", [])
+    table, note = normalised.failures_as_worst(results.read(store.folder.results))
+    compared = normalised.normalise(table, wishes.normalise_by or DEFAULT_NORMALISER)
+    rows = normalised.rows(table, compared)
+    references = _published(wishes, table)
+    text = _markdown(rows, compared, references, [note, *_preset_notes(entries, table)])
+    store.folder.write(folder / "summary.md", text)
+    summary.write_csv(rows, folder / "summary.csv", normalised.COLUMNS)
+    files = ["summary.md", "summary.csv", *_plot(folder, table, rows, compared, references)]
+    for name in set(before) - set(files):  # plots of what is no longer shown
+        (folder / name).unlink(missing_ok=True)
+    store.folder.write(folder / "report.json", json.dumps({"stamp": stamp, "files": files}) + "\n")
+    return text
+
+
+def _plot(
+    folder: Path,
+    table: results.Table,
+    rows: Summary,
+    compared: Comparison,
+    references: Sequence[Published],
+) -> list[str]:
+    """Draws everything; returns the files' names."""
+    raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
+    files = ["intervals.png"]
+    steps = {row["task"]: row["env_steps"] for row in raw}
+    alike = {task: as_long(references, task, steps[task]) for task in table.tasks()}
+    beside = [
+        value
+        for task, mine in alike.items()
+        for value in mine or references
+        if value.task == task_presets.short_name(task)
+    ]
+    plots.interval_plot(raw, folder / files[0], beside)
+    for task, mine in alike.items():
+        files.append(f"returns_{slug(task)}.png")
+        # Returns of runs many times as long would press one's own curves flat.
+        plots.return_curves_plot(table, task, folder / files[-1], references=mine)
+    if not compared.tasks:
+        return files
+    drawings = {
+        "aggregate.png": lambda path: normalised_plots.aggregate_plot(rows, compared, path),
+        "improvement.png": lambda path: normalised_plots.improvement_plot(rows, compared, path),
+        "profile.png": lambda path: normalised_plots.profile_plot(compared, path),
+        "sample_efficiency.png": lambda path: normalised_plots.efficiency_plot(compared, path),
+    }
+    if not any(row["improvement"] is not None for row in rows):
+        del drawings["improvement.png"]
+    if not compared.curves:
+        del drawings["sample_efficiency.png"]
+    for name, draw in drawings.items():
+        draw(folder / name)
+    return files + list(drawings)
+
+
+def _published(wishes: Wishes, table: results.Table) -> list[Published]:
+    """The published values on the table's tasks."""
+    tasks = {task_presets.short_name(task) for task in table.tasks()}
+    return [
+        value for name in wishes.references for value in REFERENCES[name] if value.task in tasks
+    ]
+
+
+def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[Published]:
+    """The published values on a task that are of runs as long as these, within 5 %."""
+    return [
+        value
+        for value in references
+        if value.task == task_presets.short_name(task)
+        and abs(value.env_steps / env_steps - 1.0) < 0.05
+    ]
+
+
+def _preset_notes(entries: Sequence[Entry], table: results.Table) -> list[str]:
+    """Says where a handcrafted optimizer runs with values that nobody tuned."""
+    notes = []
+    for entry in entries:
+        tasks = [
+            task
+            for task in table.tasks()
+            if entry.lacks_preset(task) and entry.name in table.optimizers(task)
+        ]
+        for task in tasks:
+            values = ", ".join(f"{k}={v:g}" for k, v in entry.hyperparameters(task).items())
+            notes.append(
+                f"{entry.name} on {task}: no tuned values are shipped for this task, so these "
+                f"are its defaults ({values})."
+            )
+    return notes
+
+
+def _markdown(
+    rows: Summary, compared: Comparison, references: Sequence[Published], notes: Sequence[str]
+) -> str:
+    raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
+    parts = ["# Returns", summary.to_markdown(raw, compared.by or "control")]
+    if compared.by is not None and compared.tasks:
+        parts += [f"# Normalised by {compared.by}", _normalised_table(rows, compared.by)]
+    if references:
+        parts += ["# Published values", _published_table(references)]
+    said = [note for note in [*notes, *compared.notes] if note]
+    if said:
+        parts += ["# Notes", "\n".join(f"- {note}" for note in said) + "\n"]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _normalised_table(rows: Summary, by: str) -> str:
+    header = [
+        "task",
+        "optimizer",
+        "IQM",
+        "mean",
+        "median",
+        "optimality gap",
+        f"P(better than {by})",
+    ]
+    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)]]
+    for row in rows:
+        if row["normalised_iqm"] is None:
+            continue
+        names = (*normalised.NORMALISED, "improvement")
+        ends = ("", "_low", "_high")
+        lines.append(
+            [row[name].replace("|", "\\|") for name in ("task", "optimizer")]
+            + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
+        )
+    note = (
+        f"Last returns divided by the mean of {by}'s, whose own uncertainty is not in the "
+        "intervals. On one task the median is the mean: rliable's is the median over tasks of "
+        "the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
+        "of 1."
+    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+
+
+def _published_table(references: Sequence[Published]) -> str:
+    header = ["task", "optimizer", "final return", "env steps", "statistic", "seeds", "source"]
+    lines = [header, ["---", "---", "---:", "---:", "---", "---:", "---"]]
+    lines += [
+        [
+            value.task,
+            value.optimizer,
+            f"{value.value:,.4g}" if value.exact else f"about {value.value:,.4g}",
+            f"{value.env_steps:,}",
+            value.statistic,
+            str(value.seeds),
+            value.source,
+        ]
+        for value in references
+    ]
+    note = "Compare only runs of as many environment steps."
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+
+
+def _stamp(store: Store, wishes: Wishes) -> str:
+    """Changes whenever the report would."""
+    what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
+    content = json.dumps(what).encode() + store.folder.results.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,294 @@
+"""An evaluation's folder: settings, a manifest, and a file for each finished chunk of seeds.
+
+    config.json     the settings, which all results in the folder share
+    manifest.json   the cells (an optimizer on a task), in the order in which they were asked for
+    chunks/...      one file for each finished chunk of a cell
+    results.csv     all of it as a table
+
+A chunk's file appears whole or not at all, and carries a checksum: a damaged one is computed
+again. So a crash loses the chunk under way and nothing else.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents import task_presets
+from meta import results
+from meta.runs import atomic
+from meta.runs.workdir import Workdir, WorkdirError
+
+FORMAT_VERSION = 1  # of all files here
+KIND = "evaluation"
+
+
+class Cell(NamedTuple):
+    """An optimizer on a task.
+
+    Attributes:
+      task, optimizer: as results name them.
+      identity: what its results depend on beside the folder's settings; plain JSON.
+      source: where the optimizer came from, for readers.
+    """
+
+    task: str
+    optimizer: str
+    identity: dict[str, Any]
+    source: str
+
+
+class Curve(NamedTuple):
+    """One seed's learning curve: ``env_steps`` and ``episode_return``, T numbers each."""
+
+    env_steps: list[int]
+    episode_return: list[float]
+
+
+class Store:
+    """What an evaluation leaves in its folder.
+
+    Args:
+      path: the folder; made if missing.
+      settings: plain JSON that all results in the folder must share.
+      kind: of run: ``evaluation``, or what builds on it.
+
+    Raises:
+      WorkdirError: the folder is of another version, of other settings, or of another kind.
+    """
+
+    def __init__(self, path: str | Path, settings: dict[str, Any], kind: str = KIND):
+        self.folder = Workdir(path)
+        self._kind = kind
+        self._settings = _plain({"kind": kind, "format_version": FORMAT_VERSION, **settings})
+        self._manifest = self.folder.path / "manifest.json"
+        self._check()
+        self._cells: list[dict[str, Any]] = self._read_manifest()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Makes the folder this evaluation's, and keeps other processes from writing to it."""
+        self.folder.claim(self._settings)
+        with open(self.folder.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise WorkdirError(
+                    f"another {self._kind} is writing to {self.folder.path}: wait for it, or "
+                    "give another --workdir"
+                ) from error
+            self._cells = self._read_manifest()
+            yield
+
+    def check_cell(self, cell: Cell) -> None:
+        """Raises a ``WorkdirError`` if the cell's name stands for something else here."""
+        known = self._find(cell)
+        identity = _plain(cell.identity)
+        if known is None or known["identity"] == identity:
+            return
+        old, new = _flat(known["identity"]), _flat(identity)
+        changed = [
+            f"  {name}: {old.get(name, 'none')} in the folder, {new.get(name, 'none')} asked for"
+            for name in sorted(set(old) | set(new))
+            if old.get(name) != new.get(name)
+        ]
+        raise WorkdirError(
+            f"{self.folder.path} has results of another {cell.optimizer!r} on {cell.task!r}:\n"
+            + "\n".join(changed)
+            + "\ngive another --workdir, or name it otherwise: --optimizer=LABEL=..."
+        )
+
+    def width(self, cell: Cell) -> int:
+        """Seeds that a device runs at once in this cell; 0 where nothing was begun."""
+        known = self._find(cell)
+        return int(known["seeds_per_device"]) if known else 0
+
+    def begin(self, cell: Cell, width: int) -> None:
+        """Notes a cell, before its first chunk, with the number of seeds per device."""
+        self.check_cell(cell)
+        if self._find(cell) is None:
+            self._cells.append({**_plain(cell._asdict()), "seeds_per_device": width})
+            content = {"format_version": FORMAT_VERSION, "cells": self._cells}
+            self.folder.write(self._manifest, json.dumps(content, indent=2) + "\n")
+
+    def curves(self, task: str, optimizer: str) -> dict[int, Curve]:
+        """The finished curves of a cell by seed, in rising order.
+
+        A damaged chunk is left out with a warning.
+
+        Raises:
+          WorkdirError: a chunk is of another version.
+        """
+        found: dict[int, Curve] = {}
+        for path in sorted(self._chunks(task, optimizer).glob("seeds_*.json")):
+            chunk = _read_chunk(path)
+            if chunk is None:
+                warnings.warn(f"{path} is damaged: its seeds are computed again", stacklevel=2)
+                continue
+            for seed, curve in zip(chunk["seeds"], chunk["episode_return"], strict=True):
+                values = [math.nan if value is None else float(value) for value in curve]
+                found[int(seed)] = Curve(chunk["env_steps"], values)
+        return dict(sorted(found.items()))
+
+    def series(self, task: str, optimizer: str) -> dict[int, dict[str, list[float]]]:
+        """What else was logged along the finished curves of a cell: seed -> name -> T numbers."""
+        found: dict[int, dict[str, list[float]]] = {}
+        for path in sorted(self._chunks(task, optimizer).glob("seeds_*.json")):
+            chunk = _read_chunk(path) or {"seeds": []}
+            for place, seed in enumerate(chunk["seeds"]):
+                found[int(seed)] = {
+                    name: [math.nan if value is None else float(value) for value in curves[place]]
+                    for name, curves in chunk.get("series", {}).items()
+                }
+        return dict(sorted(found.items()))
+
+    def write_chunk(
+        self,
+        cell: Cell,
+        seeds: Sequence[int],
+        env_steps: np.ndarray,
+        returns: np.ndarray,
+        series: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Writes a finished chunk: seeds S, ``env_steps`` [T], returns and series [S, T]."""
+        content = {
+            "format_version": FORMAT_VERSION,
+            "seeds": [int(seed) for seed in seeds],
+            "env_steps": [int(steps) for steps in env_steps],
+            # JSON has no NaN: a failed run's points are null.
+            "episode_return": _curves(returns),
+        }
+        if series:
+            content["series"] = {name: _curves(values) for name, values in series.items()}
+        content["sha256"] = _checksum(content)
+        name = f"seeds_{min(seeds):06d}-{max(seeds):06d}.json"
+        path = self._chunks(cell.task, cell.optimizer) / name
+        with atomic.replacing(path) as temporary:
+            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def rows(self, agent: str) -> list[results.Row]:
+        """All finished curves as rows of the results table, cells in the manifest's order."""
+        return [
+            results.Row(cell["task"], who, cell["optimizer"], seed, steps, value)
+            for cell in self._cells
+            for who in [task_presets.agent_for(cell["task"], agent)]
+            for seed, curve in self.curves(cell["task"], cell["optimizer"]).items()
+            for steps, value in zip(curve.env_steps, curve.episode_return, strict=True)
+        ]
+
+    def cells(self) -> list[tuple[str, str]]:
+        """(task, optimizer) of every cell that was begun."""
+        return [(cell["task"], cell["optimizer"]) for cell in self._cells]
+
+    def _find(self, cell: Cell) -> dict[str, Any] | None:
+        for known in self._cells:
+            if (known["task"], known["optimizer"]) == (cell.task, cell.optimizer):
+                return known
+        return None
+
+    def _chunks(self, task: str, optimizer: str) -> Path:
+        return self.folder.path / "chunks" / slug(task) / slug(optimizer)
+
+    def _check(self) -> None:
+        """Raises if the folder's settings are others; writes nothing."""
+        there = _read_json(self.folder.config)
+        if there is None:
+            return
+        if there.get("kind") != self._kind:
+            raise WorkdirError(
+                f"{self.folder.path} holds a run that is no {self._kind}: give another --workdir"
+            )
+        _check_version(there, self.folder.config)
+        if there != self._settings:
+            self.folder.claim(self._settings)  # raises, with the difference
+
+    def _read_manifest(self) -> list[dict[str, Any]]:
+        there = _read_json(self._manifest)
+        if there is None:
+            return []
+        _check_version(there, self._manifest)
+        return list(there["cells"])
+
+
+def written(folder: Path, stamp: str) -> str | None:
+    """The summary in a folder, if all that belongs to these results is there already."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        whole = report["stamp"] == stamp and all((folder / f).is_file() for f in report["files"])
+        return (folder / "summary.md").read_text(encoding="utf-8") if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def slug(name: str) -> str:
+    """A file name for any name; no two names have the same."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _curves(values: np.ndarray) -> list[list[float | None]]:
+    return [[float(v) if math.isfinite(v) else None for v in curve] for curve in values]
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return flat
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WorkdirError(
+            f"{path} is damaged ({error}): mend it, or give another --workdir"
+        ) from error
+    if not isinstance(value, dict):
+        raise WorkdirError(f"{path} is damaged: it must hold a JSON object")
+    return value
+
+
+def _check_version(there: dict[str, Any], path: Path) -> None:
+    version = there.get("format_version")
+    if version != FORMAT_VERSION:
+        raise WorkdirError(
+            f"{path} has results of format version {version}, this is version {FORMAT_VERSION}: "
+            "go on with the version of the toolkit that wrote them, or give another --workdir"
+        )
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in content.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_chunk(path: Path) -> dict[str, Any] | None:
+    """A chunk's content, or None if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get("format_version"), int):
+        _check_version(content, path)
+    return content if content.get("sha256") == _checksum(content) else None

@@ -1,0 +1,265 @@
+"""What a search leaves: the winner as a preset, all scores as a table, a plot, a page."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from learned_opt import presets
+from meta.evaluation import tuning_space
+from meta.evaluation.tuning_space import ANNEAL, NEAR_ONE, Values
+from meta.results import bootstrap, plot_style
+from meta.results.plot_style import FONT, ORANGE, WIDTH, Style
+from meta.runs import atomic
+from meta.runs.workdir import Workdir
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_VERSION = 1  # of what is written: a newer one writes anew
+_MOST_LINES = 8  # of a plot; more combinations are shown as points
+
+
+class About(NamedTuple):
+    """What was searched.
+
+    Attributes:
+      optimizer, task, agent, criterion: names.
+      searched: names of the hyperparameters that differ between candidates.
+      env_steps: environment steps of each run.
+    """
+
+    optimizer: str
+    task: str
+    agent: str
+    criterion: str
+    searched: list[str]
+    env_steps: int
+
+
+class Score(NamedTuple):
+    """A candidate: all of its hyperparameters and a score for each seed ``[S]``."""
+
+    values: Values
+    scores: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """NaN if one of the runs failed."""
+        return float(np.mean(self.scores))
+
+
+class Ranked(NamedTuple):
+    """A candidate with the 95 % interval of its mean, None where there is none."""
+
+    values: Values
+    scores: np.ndarray
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
+    """Writes everything, if it is not there already.
+
+    Args:
+      folder: of the search.
+      about: what was searched.
+      scores: of every candidate.
+
+    Returns:
+      The summary as Markdown.
+
+    Raises:
+      ValueError: every candidate failed; the table of scores is there all the same.
+    """
+    content = [_VERSION, about, [(s.values, s.scores.tolist()) for s in scores]]
+    stamp = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    text = _written(folder.path, stamp)
+    if text is not None:
+        return text
+    ranked = _ranked(scores)
+    best = ranked[0]
+    _write_table(folder.tuning, about, ranked)
+    if not np.isfinite(best.mean):
+        raise ValueError(
+            f"{about.optimizer} failed on {about.task} with all hyperparameters tried: "
+            f"see {folder.tuning}, and try smaller learning rates"
+        )
+    provenance = {
+        "tuned_on": [about.task],
+        "agent": about.agent,
+        "env_steps": about.env_steps,
+        "seeds": len(best.scores),
+        "candidates": len(ranked),
+        "criterion": about.criterion,
+        "score": best.mean,
+    }
+    presets.write_preset(
+        folder.path / "preset.json", about.optimizer, best.values, provenance=provenance
+    )
+    plot_style.save(_figure(about, ranked), folder.path / "tuning.png")
+    text = _markdown(about, ranked)
+    folder.write(folder.path / "summary.md", text)
+    folder.write(folder.path / "report.json", json.dumps({"stamp": stamp}) + "\n")
+    return text
+
+
+def _written(folder: Path, stamp: str) -> str | None:
+    """The summary, if everything is there already."""
+    names = ("preset.json", "tuning.csv", "tuning.png", "summary.md")
+    try:
+        known = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("stamp")
+        if known == stamp and all((folder / name).is_file() for name in names):
+            return (folder / "summary.md").read_text(encoding="utf-8")
+    except (OSError, ValueError, AttributeError):
+        pass
+    return None
+
+
+def _ranked(scores: Sequence[Score]) -> list[Ranked]:
+    """The best first, failed ones last; the first one given of equal ones."""
+    sound = [score for score in scores if np.isfinite(score.scores).all()]
+    ends: dict[int, tuple[float, float]] = {}
+    if sound and len(sound[0].scores) >= bootstrap.LEAST_SEEDS:
+        table = np.stack([score.scores for score in sound], axis=1)
+        _, low, high = bootstrap.curve_interval(table, statistic="mean")
+        ends = {
+            id(score): (float(a), float(b)) for score, a, b in zip(sound, low, high, strict=True)
+        }
+    ranked = [
+        Ranked(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
+        for score in scores
+    ]
+    return sorted(ranked, key=lambda row: -row.mean if np.isfinite(row.mean) else np.inf)
+
+
+def _write_table(path: Path, about: About, ranked: Sequence[Ranked]) -> None:
+    """One row per candidate, the best first."""
+    names = list(ranked[0].values)
+    seeds = [f"seed_{seed}" for seed in range(len(ranked[0].scores))]
+    header = ["task", "agent", "optimizer", *names, "criterion", "seeds"]
+    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*header, "score", "score_low", "score_high", "chosen", *seeds])
+        for place, row in enumerate(ranked):
+            values = [tuning_space.written(row.values[name]) for name in names]
+            chosen = int(place == 0 and np.isfinite(row.mean))
+            what = [about.task, about.agent, about.optimizer, *values, about.criterion, len(seeds)]
+            writer.writerow([*what, row.mean, row.low, row.high, chosen, *row.scores.tolist()])
+
+
+def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
+    seeds = len(ranked[0].scores)
+    lines = [
+        f"# {about.optimizer} on {about.task}\n",
+        f"{len(ranked)} candidates, {seeds} seed{'s' * (seeds > 1)} each, "
+        f"{about.env_steps:,} environment steps, {about.agent}; criterion: {about.criterion}.\n",
+        f"Best: {tuning_space.describe(ranked[0].values, list(ranked[0].values))}\n",
+        f"| {' | '.join([*about.searched, 'score (95 % interval)'])} |",
+        f"| {' | '.join(['---:'] * (len(about.searched) + 1))} |",
+    ]
+    for row in ranked:
+        cells = [tuning_space.written(row.values[name]) for name in about.searched]
+        score = f"{row.mean:.4g}" if np.isfinite(row.mean) else "failed"
+        if row.low is not None:
+            score += f" ({row.low:.4g} to {row.high:.4g})"
+        lines.append(f"| {' | '.join([*cells, score])} |")
+    notes = [
+        f"- The best {name} is the {which} one tried: values beyond it may be better."
+        for name in about.searched
+        for which in _edge(ranked, name)
+    ]
+    if ranked[0].low is not None:
+        even = sum(row.high is not None and row.high >= ranked[0].low for row in ranked[1:])
+        notes.append(
+            f"- The intervals of {even} other candidates overlap with the best one's. The best of "
+            "many scores is flattered by chance: evaluate the preset on seeds of its own."
+        )
+    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+
+
+def _edge(ranked: Sequence[Ranked], name: str) -> list[str]:
+    """``smallest`` or ``largest`` if the best value is at an end of several."""
+    tried = sorted({row.values[name] for row in ranked})
+    if name == ANNEAL or len(tried) < 2:
+        return []
+    best = ranked[0].values[name]
+    return ["smallest"] * (best == tried[0]) + ["largest"] * (best == tried[-1])
+
+
+def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
+    """Lines over one hyperparameter if a few say all, else points over each of them."""
+    several = [n for n in about.searched if len({row.values[n] for row in ranked}) > 1]
+    axes_of = (
+        sorted(
+            several, key=lambda name: -len({row.values[name] for row in ranked if name != ANNEAL})
+        )
+        or about.searched[:1]
+    )
+    first, others = axes_of[0], axes_of[1:]
+    lines: dict[str, list[Ranked]] = {}
+    for row in ranked:
+        lines.setdefault(tuning_space.describe(row.values, others), []).append(row)
+    as_lines = len(lines) <= _MOST_LINES and first != ANNEAL
+    panels = [first] if as_lines else axes_of
+    figure = plot_style.new_figure(3.6)
+    for axis, name in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+    ):
+        if as_lines:
+            _draw_lines(axis, name, lines)
+        else:
+            sound = [row for row in ranked if np.isfinite(row.mean)]
+            axis.plot([float(r.values[name]) for r in sound], [r.mean for r in sound], "o", ms=4)
+        best = ranked[0]
+        axis.plot(
+            float(best.values[name]), best.mean, "*", color=ORANGE, mec="black", mew=0.8, ms=12,
+            label="chosen", zorder=5,
+        )  # fmt: skip
+        plot_style.dress(axis, "", name.replace("_", " "), "")
+        _scale(axis, name, [float(row.values[name]) for row in ranked])
+    seeds = len(ranked[0].scores)
+    what = f"mean{' and 95 % interval' * as_lines}, {seeds} seeds" if seeds > 1 else "one seed"
+    label = about.criterion.replace("_", " ").replace("area", "mean return over training")
+    figure.supylabel(f"{label} ({what})", fontsize=FONT)
+    title = f"{about.optimizer} on {about.task}, {about.env_steps:,} environment steps"
+    title += "" if as_lines else "; the star is the one chosen"
+    figure.suptitle(title, fontsize=FONT + 1)
+    if as_lines:
+        axis = figure.axes[0]
+        figure.set_figheight(3.6 + plot_style.legend_below(axis, WIDTH))
+    return figure
+
+
+def _draw_lines(axis: "Axes", name: str, lines: dict[str, list[Ranked]]) -> None:
+    looks = [
+        Style(color, marker, False)
+        for color, marker in zip(plot_style.COLORS, (*plot_style.MARKERS, "o"), strict=True)
+    ]
+    for (label, rows), look in zip(sorted(lines.items()), looks, strict=False):
+        shown = sorted(
+            (row for row in rows if np.isfinite(row.mean)), key=lambda row: row.values[name]
+        )
+        x: list[Any] = [row.values[name] for row in shown]
+        axis.plot(x, [row.mean for row in shown], marker=look.marker, color=look.color, ms=4.5,
+                  lw=1.6, label=label or None)  # fmt: skip
+        ends = [(row.low, row.high) for row in shown if row.low is not None]
+        if len(ends) == len(shown) and ends:
+            axis.fill_between(x, *np.array(ends).T, color=look.color, alpha=0.18, lw=0)
+
+
+def _scale(axis: "Axes", name: str, values: list[float]) -> None:
+    if name == ANNEAL:
+        axis.set_xticks([0, 1], ["false", "true"])
+        axis.set_xlim(-0.5, 1.5)
+    elif name in NEAR_ONE:
+        if len(set(values)) <= 4:
+            axis.set_xticks(sorted(set(values)))
+    elif min(values) > 0 and max(values) > 5 * min(values):
+        axis.set_xscale("log")

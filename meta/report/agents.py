@@ -1,0 +1,226 @@
+"""A report's section of trained agents: choosing optimizers, training agents, keeping films.
+
+Folders keep optimizers and not agents, so an agent is trained for the page, once: its film is
+kept in a cache, by what it depends on.
+"""
+
+import base64
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+import learned_opt
+from learned_opt.files.serialization import TrainedOptimizer
+from meta import results
+from meta.engine.agent_training import train
+from meta.engine.tasks import Task, make_task
+from meta.report import episodes
+from meta.report import html as page
+from meta.report.setup import task_blocks
+from meta.report.sources import Folder
+from meta.runs import atomic, progress
+
+_VERSION = 2  # of films: a newer one makes old ones anew
+_FAILURES = (ValueError, OSError, KeyError, TypeError, RuntimeError)
+
+
+class Shown(NamedTuple):
+    """An agent to be shown.
+
+    Attributes:
+      folder: label of the folder that the optimizer is of.
+      task, block: as ``tasks.make_task`` takes them.
+      name: of the optimizer.
+      file: of theta, or None for a handcrafted optimizer.
+      sha256: that the file must have; empty: any.
+      options: of a handcrafted optimizer: its family under ``optimizer``, and hyperparameters.
+    """
+
+    folder: str
+    task: str
+    block: dict[str, Any]
+    name: str
+    file: Path | None
+    sha256: str
+    options: dict[str, Any]
+
+    def load(self) -> TrainedOptimizer:
+        """The optimizer.
+
+        Raises:
+          ValueError, OSError: its file is not there, not readable, or another one by now.
+        """
+        if self.file is None:
+            options = dict(self.options)
+            name = options.pop("optimizer")
+            return TrainedOptimizer(learned_opt.make(name, **options), {}, {"name": name})
+        if self.sha256 and _digest(self.file.read_bytes()) != self.sha256:
+            raise ValueError(f"{self.file} is not the file any more that was evaluated")
+        return learned_opt.load(self.file)
+
+
+class Film(NamedTuple):
+    """A drawn episode: GIF, its return, frames' last step, and what the agent was trained."""
+
+    gif: bytes
+    episode_return: float
+    ended: bool
+    env_steps: int
+
+
+def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int, seed: int) -> str:
+    """Films of agents, for each folder and task.
+
+    Args:
+      folders: whose optimizers train the agents.
+      cache: a folder for films; made if missing.
+      timesteps: environment steps of training, at most those of the folder's own runs.
+      per_task: how many optimizers of a folder on each task.
+      seed: of the agents.
+
+    Raises:
+      progress.Stopped: stopped by a signal; films that are done are kept.
+    """
+    chosen = [
+        shown
+        for folder in folders
+        for inner in (folder, *folder.variants)
+        for shown in choose(inner, per_task)
+    ]
+    if not chosen:
+        return page.paragraph("No folder holds an optimizer to train an agent with.", "note")
+    body = page.paragraph(
+        "Folders keep optimizers and not agents, so each agent here was trained for this page, "
+        "from one seed, over the horizon that its caption tells. Of "
+        f"{episodes.WATCHED} episodes side by side, that of median return is shown, up to "
+        f"{episodes.MAX_STEPS} steps; actions are drawn from the policy, as in training. "
+        "Brax's robots are drawn as sticks, seen from the side: Brax's own viewer would load its "
+        "scripts from the network."
+    )
+    stop = progress.StopRequest()
+    figures: dict[str, list[str]] = {}
+    with stop.listening(), progress.Progress("agents", len(chosen), stop) as bar:
+        for shown in chosen:
+            figure = _figure(shown, cache, timesteps, seed, bar)
+            figures.setdefault(shown.folder, []).append(figure)
+            bar.step()
+    return body + "".join(page.heading(label) + page.row(all_) for label, all_ in figures.items())
+
+
+def choose(folder: Folder, per_task: int) -> list[Shown]:
+    """The optimizers of a folder that agents are shown of: learned ones first, then the best."""
+    blocks = task_blocks(folder)
+    if folder.is_training:
+        path = folder.path / "optimizer.npz"
+        name = str(folder.config.get("optimizer", {}).get("name", "optimizer"))
+        return [
+            Shown(folder.label, task, block, name, path, "", {})
+            for task, block in blocks.items()
+            if path.is_file()
+        ]
+    chosen: list[Shown] = []
+    for task, block in blocks.items():
+        cells = [cell for cell in folder.manifest if cell["task"] == task]
+        found = [_of_cell(folder, cell, block) for cell in cells]
+        ordered = sorted(
+            (shown for shown in found if shown is not None),
+            key=lambda shown: (shown.file is None, -_mean_return(folder, shown)),
+        )
+        chosen += ordered[:per_task]
+    return chosen
+
+
+def _of_cell(folder: Folder, cell: dict[str, Any], block: dict[str, Any]) -> Shown | None:
+    """What a cell of an evaluation's manifest stands for; None for controls."""
+    identity = cell["identity"].get("optimizer")
+    if results.is_untrained(cell["optimizer"]) or not isinstance(identity, dict):
+        return None
+    if "dormancy" in identity:  # a control, too: the optimizer without that input
+        return None
+    common = (folder.label, cell["task"], block, cell["optimizer"])
+    if "theta_sha256" in identity:
+        return Shown(*common, Path(cell["source"]), str(identity["theta_sha256"]), {})
+    return Shown(*common, None, "", identity) if "optimizer" in identity else None
+
+
+def _mean_return(folder: Folder, shown: Shown) -> float:
+    if folder.table is None:
+        return -math.inf
+    try:
+        mean = float(results.final_returns(folder.table, shown.task, shown.name).mean())
+    except ValueError:
+        return -math.inf
+    return mean if math.isfinite(mean) else -math.inf
+
+
+def _figure(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.Progress) -> str:
+    try:
+        film = _cached(shown, cache, timesteps, seed, bar)
+    except _FAILURES as error:
+        return page.missing(f"{shown.name} on {shown.task} is not shown: {error}")
+    cut = "" if film.ended else ", cut off"
+    caption = (
+        f"{shown.task}, trained with {shown.name} for {film.env_steps:,} environment steps: an "
+        f"episode of return {film.episode_return:.4g}{cut}."
+    )
+    return page.figure(film.gif, caption, pixels=True)
+
+
+def _cached(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.Progress) -> Film:
+    """The film from the cache, or a new one, which is then kept."""
+    theta = _digest(shown.file.read_bytes()) if shown.file else shown.options
+    what = [_VERSION, shown.block, shown.task, theta, timesteps, seed, jax.__version__]
+    name = _digest(json.dumps(what, sort_keys=True, default=str).encode())[:24]
+    path = cache / f"agent-{name}.json"
+    film = _read(path)
+    if film is None:
+        film = make(shown, timesteps, seed, bar)
+        fields = {**film._asdict(), "gif": base64.b64encode(film.gif).decode("ascii")}
+        with atomic.replacing(path) as temporary:
+            temporary.write_text(json.dumps(fields))
+    return film
+
+
+def _read(path: Path) -> Film | None:
+    """A kept film; None if there is none, or what is there is damaged."""
+    try:
+        fields = json.loads(path.read_text())
+        gif = base64.b64decode(fields["gif"], validate=True)
+        film = Film(gif, float(fields["episode_return"]), fields["ended"], int(fields["env_steps"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return film if gif[:4] == b"GIF8" else None
+
+
+def make(shown: Shown, timesteps: int, seed: int, bar: progress.Progress) -> Film:
+    """Trains an agent, watches it and draws.
+
+    Raises:
+      ValueError: there is no drawing for the environment, or the optimizer or task does not fit.
+    """
+    task = _short_task(shown, timesteps)
+    agent = task.actor_critic
+    if not episodes.can_draw(agent.env):
+        raise ValueError(f"there is no drawing for {agent.env.spec.name}")
+    trained = shown.load().for_run(task.inner_updates)
+    train_key, watch_key = jax.random.split(jax.random.key(seed))
+    state = train(trained.optimizer, trained.theta, task, train_key, bar)
+    recorded = episodes.watch(agent, state, watch_key)
+    gif = episodes.draw(agent.env, recorded)
+    return Film(gif, float(recorded.returns[-1]), recorded.ended, task.env_steps)
+
+
+def _short_task(shown: Shown, timesteps: int) -> Task:
+    """The task with a horizon of at most ``timesteps``, and at least one iteration."""
+    block = {**shown.block, "normalizer": 1.0}
+    agent = make_task(shown.task, block).agent
+    total = max(min(timesteps, int(block["total_timesteps"])), agent.steps_per_iteration)
+    return make_task(shown.task, {**block, "total_timesteps": total})
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

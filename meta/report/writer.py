@@ -1,0 +1,129 @@
+"""One self-contained HTML page on one or several workdirs of any kind.
+
+The page needs no network, no script and no file beside it. What a folder lacks, or what in it
+is damaged, is said where it would stand.
+"""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+from learned_opt.names import did_you_mean
+from meta.evaluation import reporting
+from meta.report import agents, commands, html, others, results, setup, sources
+from meta.report.html import Section
+from meta.report.sources import Folder
+from meta.runs import atomic
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to report on, and how.
+
+    Attributes:
+      folders: workdirs.
+      out: the HTML file to write.
+      normalise_by: the optimizer whose mean final return is 1.
+      references: names in ``evaluation_report.REFERENCES``, whose published values are drawn.
+      render: show trained agents.
+      agent_timesteps: environment steps that an agent to be shown is trained, at least 1.
+      agents_per_task: how many optimizers' agents are shown of a folder on each task.
+      seed: of these agents, in [0, 2**32).
+    """
+
+    folders: tuple[str, ...]
+    out: str
+    normalise_by: str = reporting.DEFAULT_NORMALISER
+    references: tuple[str, ...] = ()
+    render: bool = True
+    agent_timesteps: int = 200_000
+    agents_per_task: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = reporting.REFERENCES
+        for name in self.references:
+            if name not in known:
+                hint = did_you_mean(name, list(known))
+                raise ValueError(
+                    f"unknown --reference={name}{hint}; known: {', '.join(sorted(known))}"
+                )
+        for name in ("agent_timesteps", "agents_per_task"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must lie in [0, 2**32), got {self.seed}")
+        if Path(self.out).is_dir():
+            raise ValueError(f"--out={self.out} is a folder: give a file, e.g. report.html")
+
+
+def write(request: Request) -> Path:
+    """Writes the page, whole or not at all.
+
+    Returns:
+      Its path.
+
+    Raises:
+      ValueError: bad input, such as a folder that is no workdir; nothing is written then.
+      progress.Stopped: stopped by a signal while agents were trained.
+    """
+    folders = sources.read_all(list(request.folders))
+    sections = [Section(title, make(request, folders)) for title, make in _SECTIONS.items()]
+    content = html.page(_heading(folders), _introduction(folders), sections)
+    with atomic.replacing(request.out) as temporary:
+        # A path that is no UTF-8 has halves of characters in it.
+        temporary.write_text(content, encoding="utf-8", errors="replace")
+    return Path(request.out)
+
+
+def _heading(folders: list[Folder]) -> str:
+    return f"Report on {', '.join(folder.label for folder in folders)}"
+
+
+def _introduction(folders: list[Folder]) -> str:
+    made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    count = "one folder" if len(folders) == 1 else f"{len(folders)} folders"
+    return html.paragraph(
+        f"Learned optimizers in reinforcement learning: {count}, {made}. The page holds all of "
+        "its images and needs no network.",
+        "note",
+    )
+
+
+def _commands(request: Request, folders: list[Folder]) -> str:
+    words = ["launchers/report.py", *request.folders]
+    given = [f"--out={request.out}", f"--normalise_by={request.normalise_by}"]
+    given += [f"--reference={name}" for name in request.references]
+    given += [] if request.render else ["--norender"]
+    if request.render:
+        names = ("agent_timesteps", "agents_per_task", "seed")
+        given += [f"--{name}={getattr(request, name)}" for name in names]
+    command = commands.line([*words, *given])
+    return commands.section(folders) + html.heading("This report") + html.code(command)
+
+
+def _agents(request: Request, folders: list[Folder]) -> str:
+    if not request.render:
+        return html.paragraph("Left out by --norender.", "note")
+    return agents.section(
+        folders,
+        Path(request.out).with_suffix(".cache"),
+        timesteps=request.agent_timesteps,
+        per_task=request.agents_per_task,
+        seed=request.seed,
+    )
+
+
+_SECTIONS: dict[str, Callable[[Request, list[Folder]], str]] = {
+    "Folders": lambda request, folders: setup.overview(folders),
+    "What differs": lambda request, folders: setup.differences(folders),
+    "Meta-training": lambda request, folders: results.meta_training(folders),
+    "Returns compared": lambda request, folders: results.compared(
+        folders, request.normalise_by, request.references
+    ),
+    "Trained agents": _agents,
+    "Also in the folders": lambda request, folders: others.taken_over(folders),
+    "Versions": lambda request, folders: setup.versions(folders),
+    "Commands": _commands,
+}

@@ -1,0 +1,37 @@
+"""From the rows of a run to numbers and figures; the table itself is this package's face."""
+
+from meta.results.table import (
+    COLUMNS,
+    Row,
+    Table,
+    append,
+    area_under_curve,
+    curves,
+    drop,
+    fill_failed,
+    final_returns,
+    from_rows,
+    is_untrained,
+    read,
+    select,
+    trained,
+    untrained,
+)
+
+__all__ = [
+    "COLUMNS",
+    "Row",
+    "Table",
+    "append",
+    "area_under_curve",
+    "curves",
+    "drop",
+    "fill_failed",
+    "final_returns",
+    "from_rows",
+    "is_untrained",
+    "read",
+    "select",
+    "trained",
+    "untrained",
+]

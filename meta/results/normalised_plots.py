@@ -1,0 +1,227 @@
+"""Plots of a comparison in normalised scores, in the manner of rliable.
+
+Aggregate scores, the probability of improvement, performance profiles and sample efficiency
+(Agarwal et al. 2021). Style and files as in ``plots``; the normaliser's mean is 1.
+"""
+
+import math
+import os
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from meta.results import bootstrap, normalised, plot_style
+from meta.results.normalised import Comparison
+from meta.results.plot_style import FONT, GREY, WIDTH, Style
+from meta.results.plots import AXES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TITLES = {
+    "normalised_iqm": "IQM",
+    "normalised_mean": "mean",
+    "normalised_median": "median",
+    "optimality_gap": "optimality gap",
+}
+_LABEL = 24  # letters of an optimizer's name in one line
+
+Row = Mapping[str, Any]
+
+
+def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]) -> None:
+    """Plots IQM, mean, median and optimality gap of normalised scores with their intervals.
+
+    Args:
+      rows: of ``comparison.rows``; those over all tasks if there are any, else the task's.
+      compared: what they are of.
+      path: of the file to write.
+    """
+    shown = {row["optimizer"]: row for row in _overall(rows, compared)}
+    figure = plot_style.new_figure(_height(shown, panels=2))
+    axes = figure.subplots(2, 2, sharey=True)
+    for axis, (name, title) in zip(axes.flat, _TITLES.items(), strict=True):
+        better = "lower is better" if name == "optimality_gap" else "higher is better"
+        _draw_rows(axis, shown, name, compared, f"{title} ({better})")
+    figure.supxlabel(
+        _score_label(
+            compared, "score", _heading([row["seeds"] for row in shown.values()], "95 % interval")
+        ),
+        fontsize=FONT,
+    )
+    plot_style.save(figure, path)
+
+
+def improvement_plot(
+    rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]
+) -> None:
+    """Plots the probability that a run of each optimizer scores more than the normaliser's.
+
+    Args:
+      rows, compared, path: as in ``aggregate_plot``.
+
+    Raises:
+      ValueError: if there is nothing to compare with the normaliser.
+    """
+    shown = {
+        row["optimizer"]: row for row in _overall(rows, compared) if row["improvement"] is not None
+    }
+    if not shown:
+        raise ValueError(f"there is nothing to compare with {compared.by}: run other optimizers")
+    figure = plot_style.new_figure(_height(shown, panels=1))
+    axis = figure.subplots()
+    _draw_rows(axis, shown, "improvement", compared, _where(compared))
+    axis.axvline(0.5, color=GREY, lw=1.0, ls="--", zorder=0)
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_xlabel(
+        f"probability of a higher return than {compared.by} (95 % interval; 0.5: no difference)",
+        fontsize=FONT,
+    )
+    plot_style.save(figure, path)
+
+
+def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
+    """Plots the share of runs whose normalised score is above each threshold.
+
+    Bands are pointwise 95 % intervals; an optimizer with a single seed has none.
+
+    Args:
+      compared: scores.
+      path: of the file to write.
+    """
+    values = np.concatenate([scores.ravel() for scores in compared.scores.values()])
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    thresholds = np.linspace(low, high + 0.02 * (high - low), 201)
+    figure = plot_style.new_figure(AXES)
+    axis = figure.add_subplot()
+    for name, style in plot_style.optimizer_styles(compared.optimizers).items():
+        scores = compared.scores[name]
+        if len(scores) < bootstrap.LEAST_SEEDS:
+            share = np.mean(scores.ravel()[:, None] > thresholds, axis=0)
+            _draw_line(axis, thresholds, (share, None, None), style, name)
+        else:
+            estimate = bootstrap.performance_profile(scores, thresholds)
+            _draw_line(axis, thresholds, estimate, style, name)
+    title = f"Performance profile, {_where(compared)}"
+    plot_style.dress(axis, title, _score_label(compared, "threshold"), "share of runs above it")
+    legend = plot_style.legend_below(
+        axis, WIDTH, _heading(map(len, compared.scores.values()), "95 % interval")
+    )
+    figure.set_figheight(AXES + legend)
+    plot_style.save(figure, path)
+
+
+def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
+    """Plots the IQM of normalised returns over tasks and seeds against training.
+
+    Args:
+      compared: curves.
+      path: of the file to write.
+
+    Raises:
+      ValueError: if there are no curves.
+    """
+    if not compared.curves:
+        raise ValueError("there are no curves over all tasks to plot")
+    figure = plot_style.new_figure(AXES)
+    axis = figure.add_subplot()
+    for name, style in plot_style.optimizer_styles(compared.optimizers).items():
+        returns = compared.curves[name]
+        if len(returns) < bootstrap.LEAST_SEEDS:
+            middle = bootstrap.iqm(returns.reshape(-1, returns.shape[2]))
+            _draw_line(axis, compared.points, (middle, None, None), style, name)
+        else:
+            _draw_line(axis, compared.points, bootstrap.curve_interval(returns), style, name)
+    axis.axhline(1.0, color=GREY, lw=1.0, ls=":")
+    x_label = "environment steps" if compared.points_are_steps else "share of training (%)"
+    title = f"Sample efficiency, {_where(compared)}"
+    plot_style.dress(axis, title, x_label, _score_label(compared, "return"))
+    if compared.points_are_steps:
+        axis.xaxis.set_major_formatter(plot_style.engineering())
+    legend = plot_style.legend_below(
+        axis, WIDTH, _heading(map(len, compared.scores.values()), "IQM and 95 % interval")
+    )
+    figure.set_figheight(AXES + legend)
+    plot_style.save(figure, path)
+
+
+def _overall(rows: Sequence[Row], compared: Comparison) -> list[Row]:
+    """The rows over all tasks, or of the one task."""
+    task = normalised.ALL_TASKS if len(compared.tasks) > 1 else compared.tasks[0]
+    return [row for row in rows if row["task"] == task]
+
+
+def _where(compared: Comparison) -> str:
+    if len(compared.tasks) == 1:
+        return textwrap.fill(compared.tasks[0], 60)
+    return f"over {len(compared.tasks)} tasks"
+
+
+def _heading(counts: Iterable[int], what: str) -> str:
+    """What is shown, and of how many seeds."""
+    ordered = sorted(set(counts))
+    if ordered == [1]:
+        return "one seed"
+    ends = dict.fromkeys((ordered[0], ordered[-1]))
+    return f"{what}, {' to '.join(map(str, ends))} seeds"
+
+
+def _score_label(compared: Comparison, what: str, more: str = "") -> str:
+    details = f"{compared.by}'s final mean = 1" + (f"; {more}" if more else "")
+    return f"normalised {what} ({details})"
+
+
+def _height(shown: Mapping[str, Row], panels: int) -> float:
+    lines = max(len(textwrap.wrap(name, _LABEL)) for name in shown)
+    return 0.5 + panels * (0.55 + (0.12 + 0.15 * lines) * len(shown))
+
+
+def _draw_rows(
+    axis: "Axes", shown: Mapping[str, Row], column: str, compared: Comparison, title: str
+) -> None:
+    """A marker and a bar for the interval of each optimizer, the first on top."""
+    from matplotlib.ticker import MaxNLocator
+
+    styles = plot_style.optimizer_styles(compared.optimizers)
+    for position, (name, row) in enumerate(shown.items()):
+        style = styles[name]
+        ends = [row[f"{column}_low"], row[f"{column}_high"]]
+        if ends[0] is not None:
+            axis.plot(
+                ends, [position] * 2, color=style.color, lw=9, alpha=0.35, solid_capstyle="butt"
+            )
+        face = "white" if style.dashed else style.color
+        axis.plot(row[column], position, style.marker, color=style.color, mfc=face, ms=5)
+    plot_style.dress(axis, title, "", "")
+    axis.set_title(title, fontsize=FONT)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.margins(x=0.12)
+    axis.set_yticks(range(len(shown)), [textwrap.fill(name, _LABEL) for name in shown])
+    axis.set_ylim(len(shown) - 0.4, -0.6)
+
+
+def _draw_line(
+    axis: "Axes",
+    x: np.ndarray,
+    estimate: tuple[np.ndarray, np.ndarray | None, np.ndarray | None],
+    style: Style,
+    label: str,
+) -> None:
+    middle, low, high = estimate
+    if low is not None and high is not None:
+        axis.fill_between(x, low, high, color=style.color, alpha=0.18, lw=0)
+    axis.plot(
+        x,
+        middle,
+        color=style.color,
+        ls="--" if style.dashed else "-",
+        lw=1.6,
+        marker=style.marker,
+        mfc="white" if style.dashed else style.color,
+        ms=4.5,
+        markevery=math.ceil(len(x) / 8),
+        label=label,
+    )

@@ -1,0 +1,309 @@
+"""Plots of a meta-training run and of an evaluation, as files.
+
+They are made for print (see ``plot_style``), and legends stand below the data, never on it.
+Figures are made without pyplot, so nothing here opens a window, needs a display or leaves
+state behind. A file appears whole or not at all; its kind follows its ending (png, pdf, svg).
+"""
+
+import math
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents import task_presets
+from meta import results
+from meta.results import bootstrap, plot_style
+from meta.results.plot_style import (
+    BLACK,
+    BLUE,
+    FONT,
+    GREY,
+    LETTER,
+    ORANGE,
+    VERMILLION,
+    WIDTH,
+    Style,
+)
+from third_party.published import Published
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+AXES = 3.5  # inches: height of axes with title and labels, without the legend
+
+History = Mapping[str, Sequence[Any] | np.ndarray]
+
+
+def meta_training_plot(history: History, path: str | os.PathLike[str]) -> None:
+    """Plots fitness by generation and the held-out returns of the mean theta.
+
+    Args:
+      history: ``generation``, ``fitness_mean``, ``fitness_min``, ``fitness_max``: G numbers
+        each, fitness in units of return; ``validation``: pairs (generation, return), possibly
+        none. What is NaN or infinite leaves a gap.
+      path: of the file to write.
+
+    Raises:
+      ValueError: if the history lacks one of these, is empty, or their lengths differ.
+    """
+    figure = plot_style.new_figure(AXES)
+    legend = _draw_meta_training(figure.add_subplot(), history, WIDTH)
+    figure.set_figheight(AXES + legend)
+    plot_style.save(figure, path)
+
+
+def return_curves_plot(
+    table: results.Table,
+    task: str,
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    references: Sequence[Published] = (),
+) -> None:
+    """Plots the IQM of the returns over seeds against environment steps, for each optimizer.
+
+    Bands are pointwise 95 % bootstrap intervals; an optimizer with a single seed has none.
+    Untrained controls are dashed.
+
+    Args:
+      table: the logged points.
+      task: the task to show.
+      path: of the file to write.
+      title: the task's name, if None.
+      references: published final returns on this task, drawn as dotted lines.
+
+    Raises:
+      ValueError: if the task has no results, or naming the optimizer, for failed runs and for
+        seeds that were not logged at the same points.
+    """
+    figure = plot_style.new_figure(AXES)
+    name = textwrap.fill(title or task, 80)
+    legend = _draw_curves(figure.add_subplot(), table, task, name, WIDTH, references)
+    figure.set_figheight(AXES + legend)
+    plot_style.save(figure, path)
+
+
+def interval_plot(
+    summary: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    references: Sequence[Published] = (),
+) -> None:
+    """Plots the IQM of the last returns with its interval, for each optimizer and task.
+
+    Args:
+      summary: rows of ``summary.summary``. Untrained controls have hollow markers.
+      path: of the file to write.
+      references: published final returns, drawn as stars in rows of their own.
+
+    Raises:
+      ValueError: if there are no rows.
+    """
+    if not summary:
+        raise ValueError("there is nothing to plot: the summary has no rows")
+    tasks = list(dict.fromkeys(row["task"] for row in summary))
+    optimizers = list(dict.fromkeys(row["optimizer"] for row in summary))
+    lines = math.ceil(len(tasks) / 3)
+    columns = math.ceil(len(tasks) / lines)  # four tasks are two by two
+    published = list(dict.fromkeys(map(reference_label, references)))
+    labels = [textwrap.fill(name, 24) for name in [*optimizers, *published]]
+    letters = [max(map(len, label.splitlines())) for label in labels]
+    title_width = int((WIDTH / LETTER - max(letters)) / columns) - 2
+    titles = [_interval_title(summary, task, title_width) for task in tasks]
+    title_lines = max(title.count("\n") + 1 for title in titles)
+    row_height = 0.1 + 0.15 * max(label.count("\n") + 1 for label in labels)
+    panel_height = 0.5 + 0.17 * title_lines + row_height * len(labels)
+    figure = plot_style.new_figure(0.3 + lines * panel_height)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    styles = plot_style.optimizer_styles(optimizers)
+    for axis, task, title in zip(axes.flat, tasks, titles, strict=False):
+        rows = {row["optimizer"]: row for row in summary if row["task"] == task}
+        for value in references:
+            if value.task == task_presets.short_name(task):
+                position = len(optimizers) + published.index(reference_label(value))
+                axis.plot(value.value, position, "*", color=GREY, ms=9)
+        _draw_intervals(axis, rows, optimizers, styles)
+        axis.set_title(title, fontsize=FONT)
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set_ylim(len(labels) - 0.4, -0.6)  # the first optimizer on top
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    seeds = sorted({row["seeds"] for row in summary})
+    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    what = "one seed" if seeds == [1] else f"IQM and 95 % interval, {span} seeds"
+    figure.supxlabel(f"episode return ({what})", fontsize=FONT)
+    plot_style.save(figure, path)
+
+
+def overview_plot(
+    history: History, table: results.Table, task: str, path: str | os.PathLike[str]
+) -> None:
+    """Plots meta-training and the return curves of a task side by side.
+
+    Args and errors are those of ``meta_training_plot`` and ``return_curves_plot``.
+    """
+    figure = plot_style.new_figure(AXES)
+    left, right = figure.subplots(1, 2)
+    legends = (
+        _draw_meta_training(left, history, WIDTH / 2),
+        _draw_curves(right, table, task, textwrap.fill(task, 36), WIDTH / 2),
+    )
+    figure.set_figheight(AXES + max(legends))
+    plot_style.save(figure, path)
+
+
+def _draw_meta_training(axis: "Axes", history: History, width: float) -> float:
+    """Returns the legend's height in inches."""
+    from matplotlib.ticker import MaxNLocator
+
+    generation, mean, least, greatest, validation = _checked_history(history)
+    label = "population, min to max"
+    if len(generation) == 1:  # a band needs two
+        axis.vlines(generation, least, greatest, color=BLUE, alpha=0.18, lw=8, label=label)
+        axis.set_xlim(generation[0] - 1, generation[0] + 1)
+    else:
+        axis.fill_between(generation, least, greatest, color=BLUE, alpha=0.18, lw=0, label=label)
+    marker = "." if len(generation) == 1 else ""
+    axis.plot(generation, mean, color=BLUE, lw=1.6, marker=marker, label="population, mean")
+    validation = validation[np.isfinite(validation).all(axis=1)]
+    if len(validation):
+        axis.plot(*validation.T, "o", color=VERMILLION, ms=4, label="mean theta, held out")
+        best = validation[np.argmax(validation[:, 1])]
+        label = f"best held out: {best[1]:,.4g} (generation {best[0]:.0f})"
+        axis.plot(*best, "*", color=ORANGE, mec=BLACK, mew=0.8, ms=12, label=label)
+    plot_style.dress(axis, "Meta-training", "generation", "fitness (episode return)")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))
+    return plot_style.legend_below(axis, width)
+
+
+def reference_label(value: Published) -> str:
+    """``OPEN, published, 10M steps``."""
+    return f"{value.optimizer}, published, {plot_style.engineering()(value.env_steps)} steps"
+
+
+def _draw_curves(
+    axis: "Axes",
+    table: results.Table,
+    task: str,
+    title: str,
+    width: float,
+    references: Sequence[Published] = (),
+) -> float:
+    """Returns the legend's height in inches."""
+    optimizers = table.optimizers(task)
+    if not optimizers:
+        raise ValueError(f"no results for task {task!r}; the table has {table.tasks()}")
+    curves = {name: results.curves(table, task, name) for name in optimizers}
+    counts = {len(returns) for _, returns in curves.values()}
+    # Styles for all of the table, so that an optimizer looks the same on each of its tasks.
+    styles = plot_style.optimizer_styles(table.optimizers())
+    for name, (env_steps, returns) in curves.items():
+        seeds = len(returns)
+        _draw_curve(
+            axis,
+            env_steps,
+            returns,
+            styles[name],
+            name if len(counts) == 1 else f"{name} ({seeds} seed{'s' * (seeds > 1)})",
+        )
+    for number, value in enumerate(references):
+        gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
+        axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))
+    plot_style.dress(axis, title, *_axis_labels(table, task))
+    axis.xaxis.set_major_formatter(plot_style.engineering())
+    axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))
+    if counts == {1}:
+        heading = "one seed"
+    else:
+        heading = "IQM and 95 % interval" + (f", {max(counts)} seeds" if len(counts) == 1 else "")
+    return plot_style.legend_below(axis, width, heading)
+
+
+def _axis_labels(table: results.Table, task: str) -> tuple[str, str]:
+    """What a table's ``env_steps`` and ``episode_return`` are of a task."""
+    if "supervised" in table.agent[table.task == task]:
+        return "training examples", "accuracy on held-out examples"
+    return "environment steps", "episode return"
+
+
+def _draw_curve(
+    axis: "Axes", env_steps: np.ndarray, returns: np.ndarray, style: Style, label: str
+) -> None:
+    try:
+        bootstrap.refuse_failures(returns, "returns")
+    except ValueError as error:
+        raise ValueError(f"optimizer {label!r}: {error}") from error
+    if len(returns) < bootstrap.LEAST_SEEDS:
+        middle = returns[0]
+    else:
+        middle, low, high = bootstrap.curve_interval(returns)
+        axis.fill_between(env_steps, low, high, color=style.color, alpha=0.18, lw=0)
+    axis.plot(
+        env_steps,
+        middle,
+        color=style.color,
+        ls="--" if style.dashed else "-",
+        lw=1.6,
+        marker=style.marker,
+        mfc="white" if style.dashed else style.color,
+        ms=4.5,
+        markevery=math.ceil(len(env_steps) / 8),
+        label=label,
+    )
+
+
+def _interval_title(summary: Sequence[Mapping[str, Any]], task: str, letters: int) -> str:
+    """The task and how long its runs were, in lines of so many letters."""
+    steps = sorted({row["env_steps"] for row in summary if row["task"] == task})
+    write = plot_style.engineering()
+    span = " to ".join(dict.fromkeys(write(count) for count in (steps[0], steps[-1])))
+    return f"{textwrap.fill(task, max(letters, 8))}\n{span} env. steps"
+
+
+def _draw_intervals(
+    axis: "Axes",
+    rows: Mapping[str, Mapping[str, Any]],
+    optimizers: Sequence[str],
+    styles: Mapping[str, Style],
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for position, name in enumerate(optimizers):
+        row, style = rows.get(name), styles[name]
+        if row is None:
+            continue
+        if row["iqm_low"] is not None:
+            ends = [row["iqm_low"], row["iqm_high"]]
+            axis.plot(
+                ends, [position] * 2, color=style.color, lw=9, alpha=0.35, solid_capstyle="butt"
+            )
+        face = "white" if style.dashed else style.color
+        axis.plot(row["iqm"], position, style.marker, color=style.color, mfc=face, ms=5)
+    plot_style.dress(axis, "", "", "")
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.margins(x=0.12)
+    axis.xaxis.set_major_formatter(plot_style.return_formatter(axis.get_xlim()))
+
+
+def _checked_history(
+    history: History,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    names = ("generation", "fitness_mean", "fitness_min", "fitness_max")
+    missing = [name for name in (*names, "validation") if name not in history]
+    if missing:
+        raise ValueError(f"the history lacks {', '.join(missing)}; it has {', '.join(history)}")
+    series = [np.asarray(history[name], dtype=np.float64) for name in names]
+    lengths = {name: len(values) for name, values in zip(names, series, strict=True)}
+    if len(set(lengths.values())) > 1 or not len(series[0]):
+        raise ValueError(f"the history's series must be equally long and not empty, got {lengths}")
+    validation = np.asarray(history["validation"], dtype=np.float64)
+    if validation.size == 0:
+        validation = validation.reshape(0, 2)
+    if validation.ndim != 2 or validation.shape[1] != 2:
+        raise ValueError(f"validation must hold pairs (generation, return), got {validation.shape}")
+    # An infinite fitness, of a failed member, would stretch the axis without end.
+    mean, least, greatest = (np.where(np.isfinite(x), x, np.nan) for x in series[1:])
+    return series[0], mean, least, greatest, validation

@@ -1,0 +1,146 @@
+"""What a run leaves in its folder: config, metrics, checkpoints, optimizer, plots."""
+
+import csv
+import difflib
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from meta.runs.atomic import replacing
+
+
+class WorkdirError(ValueError):
+    """The folder cannot be used for this run."""
+
+
+class Workdir:
+    """Paths and small files of a run's folder.
+
+    Args:
+      path: the folder; made if missing.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise WorkdirError(f"--workdir={self.path} is not a folder; give another") from error
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.csv"
+        self.results = self.path / "results.csv"
+        self.optimizer = self.path / "optimizer.npz"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.tuning = self.path / "tuning.csv"
+
+    def claim(self, config: dict[str, Any], length: tuple[str, str] | None = None) -> bool:
+        """Makes the folder this config's, or checks that it is.
+
+        Args:
+          config: as plain dicts.
+          length: (block, field) of the run's length, where a run can go on beyond its end: the
+            folder's config may have a smaller number there, and takes over the new one.
+
+        Returns:
+          Whether a run of this config was begun here before.
+
+        Raises:
+          WorkdirError: the folder belongs to another config; shows the difference.
+        """
+        text = json.dumps(config, indent=2, sort_keys=True, default=str) + "\n"
+        if self.config.exists():
+            there = self.config.read_text()
+            if there == text:
+                return True
+            if length is not None and _is_longer(json.loads(text), json.loads(there), *length):
+                self.write(self.config, text)
+                return True
+            difference = difflib.unified_diff(
+                there.splitlines(),
+                text.splitlines(),
+                "in the folder",
+                "asked for",
+                n=1,
+                lineterm="",
+            )
+            raise WorkdirError(
+                f"{self.path} holds a run of another config:\n"
+                + "\n".join(difference)
+                + "\ngive another --workdir, or the config that the run began with"
+                + (f" ({'.'.join(length)} may be larger)" if length else "")
+            )
+        foreign = [entry.name for entry in self.path.iterdir()]
+        if foreign:
+            raise WorkdirError(
+                f"{self.path} is not empty and holds no run ({', '.join(sorted(foreign)[:5])}): "
+                "give a new --workdir"
+            )
+        self.write(self.config, text)
+        return False
+
+    def write(self, path: Path, text: str) -> None:
+        """Writes a text file in one step."""
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+
+
+def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:
+    """Whether the configs differ in this field alone, and the one asked for has more."""
+    try:
+        more = asked[block][field] > there[block][field]
+    except (KeyError, TypeError):  # another outer loop's config
+        return False
+    return more and {**asked, block: {**asked[block], field: there[block][field]}} == there
+
+
+class MetricsTable:
+    """The run's metrics as a CSV table, one row per meta-step, resumable.
+
+    Args:
+      path: of the table.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.rows: list[dict[str, float]] = []
+
+    def load(self, before: int) -> None:
+        """Reads the rows of meta-steps below ``before`` and forgets later ones."""
+        self.rows = []
+        if self._path.exists():
+            text = self._path.read_text()
+            # A row that a crash cut off has no line end, and belongs to a meta-step that
+            # is computed again.
+            whole = text[: text.rfind("\n") + 1]
+            for row in csv.DictReader(io.StringIO(whole)):
+                values = {k: _number(v) for k, v in row.items() if k and v not in (None, "")}
+                if values.get("meta_step", math.inf) < before:
+                    self.rows.append(values)
+        self._write()
+
+    def add(self, row: dict[str, float]) -> None:
+        """Appends a row and writes it out."""
+        known = self._columns()
+        self.rows.append(row)
+        if set(row) <= set(known) and self._path.exists():
+            with self._path.open("a") as file:
+                csv.DictWriter(file, known, lineterminator="\n").writerow(row)
+        else:
+            self._write()
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def _write(self) -> None:
+        with replacing(self._path) as temporary, temporary.open("w") as file:
+            writer = csv.DictWriter(file, self._columns(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def _number(text: str) -> float:
+    """What was written, so that a row that is read and written again stays the same."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -1,0 +1,171 @@
+"""Strategies of evosax by name, behind one interface.
+
+evosax minimises; here fitness is maximised, and the sign is turned in one place.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import evosax.algorithms as evosax_algorithms
+import jax
+import jax.numpy as jnp
+import optax
+from evosax.algorithms.distribution_based.base import DistributionBasedAlgorithm
+from evosax.core import fitness_shaping
+from jax.flatten_util import ravel_pytree
+
+from learned_opt.base import MetaParams
+from learned_opt.names import did_you_mean
+
+# These read pickled weights when they are made; nothing is unpickled here.
+_PICKLED = ("CMAAnchoredLES", "EvoTF_ES", "LearnedES", "LearnedGA")
+
+
+def names() -> list[str]:
+    """The strategies that can be used."""
+    return sorted(set(evosax_algorithms.algorithms) - set(_PICKLED))
+
+
+def pairwise_shaping(population: Any, fitness: jax.Array, state: Any, params: Any) -> jax.Array:
+    """Antithetic task sampling: the better of a pair counts 1, the other 0, ties a half.
+
+    Pairs are (i, i + P / 2), as antithetic strategies order their populations. Lower raw
+    fitness is better, and so is a lower shaped one.
+    """
+    del population, state, params
+    first, second = jnp.split(fitness, 2)
+    better = jnp.heaviside(second - first, 0.5)
+    return -jnp.concatenate([better, 1.0 - better])
+
+
+SHAPINGS: dict[str, Callable] = {
+    "centered_rank": fitness_shaping.centered_rank_fitness_shaping_fn,
+    "pairwise": pairwise_shaping,
+    "standardize": fitness_shaping.standardize_fitness_shaping_fn,
+    "none": fitness_shaping.identity_fitness_shaping_fn,
+}
+
+
+class Strategy:
+    """One evosax strategy over the meta-parameters.
+
+    Args:
+      name: an evosax algorithm, e.g. ``Open_ES``.
+      population_size: P.
+      theta: an example of the meta-parameters.
+      optimizer: of the mean, for strategies that follow a gradient estimate.
+      sigma: schedule of the perturbations' standard deviation by generation; strategies
+        that adapt theirs start from its first value.
+      shaping: a name in ``SHAPINGS``, or empty for the strategy's own. Strategies that
+        recombine by weights of their own (CMA-ES, SNES, ...) keep those.
+      options: further arguments of the strategy's constructor or fields of its parameters.
+
+    Raises:
+      ValueError: unknown name or option, or a population that does not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        population_size: int,
+        theta: MetaParams,
+        *,
+        optimizer: optax.GradientTransformation,
+        sigma: Callable[[Any], Any],
+        shaping: str = "centered_rank",
+        options: dict[str, Any] | None = None,
+    ):
+        _check(name, population_size, shaping)
+        constructor = evosax_algorithms.algorithms[name]
+        accepted = inspect.signature(constructor).parameters
+        arguments: dict[str, Any] = {}
+        if "std_schedule" in accepted:
+            arguments["std_schedule"] = sigma
+            if "optimizer" in accepted:
+                arguments["optimizer"] = optimizer
+        if shaping and _takes_shaping(accepted):
+            arguments["fitness_shaping_fn"] = SHAPINGS[shaping]
+        options = dict(options or {})
+        arguments.update({k: options.pop(k) for k in list(options) if k in accepted})
+        self._algorithm = constructor(population_size, theta, **arguments)
+        self._params = _with_fields(self._algorithm.default_params, name, sigma, options)
+        self._sigma = float(sigma(0))
+        self.population_size = population_size
+
+    def init(self, key: jax.Array, theta: MetaParams) -> Any:
+        """The state of a search that starts at theta."""
+        if isinstance(self._algorithm, DistributionBasedAlgorithm):
+            return self._algorithm.init(key, theta, self._params)
+        # A strategy that keeps a population starts from theta and perturbations of it, of
+        # which nothing is known yet: all equally bad.
+        init_key, noise_key = jax.random.split(key)
+        flat, unravel = ravel_pytree(theta)
+        noise = jax.random.normal(noise_key, (self.population_size, flat.size))
+        population = flat + self._sigma * noise.at[0].set(0.0)
+        fitness = jnp.full((self.population_size,), jnp.finfo(jnp.float32).max)
+        return self._algorithm.init(init_key, jax.vmap(unravel)(population), fitness, self._params)
+
+    def ask(self, key: jax.Array, state: Any) -> tuple[MetaParams, Any]:
+        """A population of theta, leaves ``[P, ...]``, and the state."""
+        return self._algorithm.ask(key, state, self._params)
+
+    def tell(self, key: jax.Array, population: MetaParams, fitness: jax.Array, state: Any) -> Any:
+        """The state after a generation; higher fitness ``[P]`` is better, NaN is worst."""
+        cost = worst_for_nan(-fitness)
+        state, _ = self._algorithm.tell(key, population, cost, state, self._params)
+        return state
+
+    def mean(self, state: Any) -> MetaParams:
+        """The search's current theta: its mean, or the best of its population."""
+        if isinstance(self._algorithm, DistributionBasedAlgorithm):
+            return self._algorithm.get_mean(state)
+        return self._algorithm.get_best_solution(state)
+
+
+def worst_for_nan(cost: jax.Array) -> jax.Array:
+    """Replaces NaN in costs ``[P]`` by something worse than all that are finite."""
+    failed = ~jnp.isfinite(cost)
+    worst = jnp.max(jnp.where(failed, -jnp.inf, cost))
+    worst = jnp.where(jnp.isfinite(worst), worst, 0.0)  # all failed: all equal
+    best = jnp.min(jnp.where(failed, worst, cost))
+    return jnp.where(failed, worst + (worst - best) + 1.0, cost)
+
+
+def _takes_shaping(accepted: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a strategy's update stays right with another shaping than its own."""
+    parameter = accepted.get("fitness_shaping_fn")
+    own = fitness_shaping.weights_fitness_shaping_fn
+    return parameter is not None and parameter.default is not own
+
+
+def _check(name: str, population_size: int, shaping: str) -> None:
+    if name in _PICKLED:
+        raise ValueError(f"the strategy {name} reads pickled weights, which this toolkit refuses")
+    if name not in evosax_algorithms.algorithms:
+        raise ValueError(
+            f"unknown strategy {name!r}{did_you_mean(name, names())}; known: {', '.join(names())}"
+        )
+    if shaping and shaping not in SHAPINGS:
+        raise ValueError(
+            f"unknown fitness shaping {shaping!r}{did_you_mean(shaping, list(SHAPINGS))}; "
+            f"known: {', '.join(SHAPINGS)}"
+        )
+    if population_size < 2:
+        raise ValueError(f"population_size must be at least 2, got {population_size}")
+    if population_size % 2:
+        raise ValueError(
+            f"population_size={population_size} is odd, but perturbations come in antithetic "
+            f"pairs: use {population_size - 1} or {population_size + 1}"
+        )
+
+
+def _with_fields(params: Any, name: str, sigma: Callable, options: dict[str, Any]) -> Any:
+    """The strategy's parameters with the first sigma and the given fields."""
+    fields = getattr(params, "__dataclass_fields__", {})
+    unknown = sorted(set(options) - set(fields))
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(fields)}")
+    if "std_init" in fields:
+        options = {"std_init": jnp.asarray(sigma(0), jnp.float32), **options}
+    return params.replace(**options)

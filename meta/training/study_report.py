@@ -1,0 +1,168 @@
+"""What a study leaves for readers: tables, plots, and a page on what was equal."""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from meta import results
+from meta.results import plot_style, plots, summary
+from meta.runs import progress
+from meta.runs.workdir import MetricsTable, Workdir
+from meta.training import final_comparison, study
+from meta.training.study import Study, Variant
+
+
+class Spent(NamedTuple):
+    """What a variant's meta-training has taken.
+
+    Attributes:
+      env_steps: environment steps of the meta-training itself.
+      seconds: wall time of its meta-steps, with their validations.
+      validations: ``[V, 3]``: environment steps, seconds, held-out return of theta then.
+      relative_change: of theta since the start; NaN where it was not measured.
+    """
+
+    env_steps: int
+    seconds: float
+    validations: np.ndarray
+    relative_change: float
+
+
+def write(made: Study, workdir: str) -> str:
+    """Writes all of a finished study's report; returns the page as Markdown."""
+    folder = Workdir(workdir)
+    table, rows, text = final_comparison.write_summary(folder)
+    first = made.variants[0].made
+    plots.interval_plot(rows, folder.path / "intervals.png")
+    for task in first.tasks:
+        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
+    spent = {variant.name: measure(variant, folder) for variant in made.variants}
+    if len(made.grid_fields) == 2:
+        for task in first.tasks:
+            heat_map(made, table, task.name, folder)
+    else:
+        progress_plot(made, spent, folder)
+    page = _page(made, rows, text, spent)
+    folder.write(folder.path / "report.md", page)
+    return page
+
+
+def measure(variant: Variant, folder: Workdir) -> Spent:
+    """Reads what a variant took from its metrics table."""
+    metrics = MetricsTable(folder.path / variant.name / "metrics.csv")
+    metrics.load(before=10**12)
+    per_step = variant.made.trainer.env_steps_per_step
+    clock = np.cumsum([row["seconds"] for row in metrics.rows])
+    validations = [
+        (row["meta_step"] * per_step, seconds, row["validation"])
+        for row, seconds in zip(metrics.rows, clock, strict=True)
+        if math.isfinite(row.get("validation", math.nan))
+    ]
+    return Spent(
+        len(metrics.rows) * per_step,
+        float(clock[-1]),
+        np.array(validations, float).reshape(-1, 3),
+        metrics.rows[-1].get("theta_relative_change", math.nan),
+    )
+
+
+def progress_plot(made: Study, spent: dict[str, Spent], folder: Workdir) -> None:
+    """Held-out return against environment steps spent in meta-training, and wall time."""
+    figure = plot_style.new_figure(plots.AXES)
+    for axis, column, label in zip(
+        figure.subplots(1, 2, sharey=True),
+        (0, 1),
+        ("environment steps of meta-training", "seconds of meta-training"),
+        strict=True,
+    ):
+        for index, (name, taken) in enumerate(spent.items()):
+            x, y = taken.validations[:, column], taken.validations[:, 2]
+            color, marker = plot_style.COLORS[index % 8], plot_style.MARKERS[index % 7]
+            axis.plot(x, y, color=color, marker=marker, ms=4, lw=1.3, label=name)
+        plot_style.dress(axis, "", label, "held-out return" if column == 0 else "")
+        if column == 0:
+            axis.xaxis.set_major_formatter(plot_style.engineering())
+            axis.legend(fontsize=plot_style.FONT, frameon=False)
+    seeds = made.variants[0].made.outer["validation_seeds"]
+    figure.suptitle(
+        f"Normalised return of theta under way, mean of {seeds} seeds", fontsize=plot_style.FONT + 1
+    )
+    plot_style.save(figure, folder.path / "meta_training.png")
+
+
+def heat_map(made: Study, table: results.Table, task: str, folder: Workdir) -> None:
+    """The mean final return on a task over the grid's two fields."""
+    fields = made.grid_fields
+    (_, down), (_, across) = made.config["grid"]
+    values = np.full((len(down), len(across)), np.nan)
+    for variant in made.variants:
+        final = results.final_returns(table, task, study.label(variant))
+        position = list(down).index(variant.point[0]), list(across).index(variant.point[1])
+        values[position] = final.mean()
+    figure = plot_style.new_figure(plots.AXES)
+    axis = figure.add_subplot()
+    image = axis.imshow(values, cmap="viridis", aspect="auto", origin="lower")
+    axis.set_xticks(range(len(across)), [f"{value:g}" for value in across])
+    axis.set_yticks(range(len(down)), [f"{value:g}" for value in down])
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        color = "black" if value > middle else "white"
+        axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color)
+    plot_style.dress(axis, f"{task}: mean final return", fields[1], fields[0])
+    axis.grid(visible=False)
+    figure.colorbar(image, label="episode return")
+    plot_style.save(figure, folder.path / f"heat_map_{task}.png")
+
+
+def _page(made: Study, rows: summary.Summary, text: str, spent: dict[str, Spent]) -> str:
+    first = made.variants[0].made
+    lines = [
+        "# Meta-training compared",
+        "",
+        text,
+        "## What each variant took",
+        "",
+        "| variant | meta-steps | environment steps | wall time | change of theta |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant in made.variants:
+        taken = spent[variant.name]
+        change = f"{taken.relative_change:.1%}" if math.isfinite(taken.relative_change) else "-"
+        lines.append(
+            f"| {variant.name} | {variant.made.num_steps} {variant.made.trainer.unit}s | "
+            f"{taken.env_steps:,} | {progress.duration(taken.seconds)} | {change} |"
+        )
+    block = first.config["evaluation"]
+    lines += [
+        "",
+        "## What was equal",
+        "",
+        f"- The budget: at most {made.config['budget']:,} environment steps of meta-training each "
+        "(validations not counted); the table says what was used.",
+        f"- The optimizer ({first.optimizer_name}), where it starts, the tasks "
+        f"({', '.join(task.name for task in first.tasks)}) and the seed ({first.config['seed']}).",
+        f"- The evaluation: {block['num_seeds']} seeds that no training saw, the same for all, the "
+        "untrained optimizer and the baselines.",
+        "",
+        "## What was not",
+        "",
+    ]
+    for variant in made.variants:
+        different = _differences(made.config["base"], variant.made.config)
+        lines.append(f"- {variant.name}: `{json.dumps(different, default=str)}`")
+    lines.append("- Wall time: see the table; it depends on the machine.")
+    return "\n".join(lines) + "\n"
+
+
+def _differences(base: dict[str, Any], config: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Dotted field -> value, where a config is not the base's."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        there = base.get(name)
+        if isinstance(value, dict) and isinstance(there, dict):
+            found |= _differences(there, value, f"{path}{name}.")
+        elif value != there:
+            found[f"{path}{name}"] = value
+    return found

@@ -1,0 +1,194 @@
+"""Whole small meta-trainings: what they leave, and that a crash costs nothing."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import learned_opt
+from agents import environments
+from configs import blocks
+from meta import results
+from meta.runs import progress
+from meta.runs.workdir import WorkdirError
+from meta.training import experiment, final_comparison, loop
+from meta.training.evolution import EvolutionTrainer
+from tests.agents import probes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def probe_suite():
+    environments.register_suite(
+        "probe", lambda name: probes.Probe(probes.prefer_one, length=3), lambda: ["two-actions"]
+    )
+
+
+def config(**outer):
+    made = blocks.shrink(blocks.experiment({"two": blocks.task("probe/two-actions", 256)}, 3))
+    made.tasks.two.baselines = {"adam": {}}
+    made.optimizer.options.direction_multiplier = 0.1
+    made.evaluation.learning_rates = (0.01, 0.1)
+    made.logging.tensorboard = False
+    made.outer.update(outer)
+    return made.to_dict()
+
+
+def theta_of(state):
+    return jax.flatten_util.ravel_pytree(state.meta.search.mean)[0]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return folder, loop.run(config(), str(folder))
+
+
+def test_a_run_leaves_what_it_promises(uninterrupted):
+    folder, state = uninterrupted
+    text = final_comparison.evaluate_and_report(experiment.build(config()), str(folder), state)
+    assert "open (untrained)" in text
+    left = {entry.name for entry in folder.iterdir()}
+    assert left >= {
+        "config.json", "metrics.csv", "checkpoints", "optimizer.npz", "results.csv",
+        "summary.csv", "summary.md", "tuning.csv", "meta_training.png", "intervals.png",
+        "returns_two.png", "overview_two.png",
+    }  # fmt: skip
+    trained = learned_opt.load(folder / "optimizer.npz")
+    assert trained.metadata["training"]["meta_steps"] == 3
+    assert trained.metadata["training"]["env_steps"] == 3 * 4 * 512
+    rows = (folder / "results.csv").read_text().splitlines()
+    assert rows[0] == "task,agent,optimizer,seed,env_steps,episode_return"
+    before = (folder / "results.csv").stat().st_mtime_ns
+    final_comparison.evaluate_and_report(experiment.build(config()), str(folder), state)
+    assert (folder / "results.csv").stat().st_mtime_ns == before  # nothing was done again
+
+
+def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_path, monkeypatch):
+    step = EvolutionTrainer.step
+
+    def crash(self, state, on_progress=None):
+        if int(state.generation) == 2:
+            raise RuntimeError("power cut")
+        return step(self, state, on_progress)
+
+    folder = str(tmp_path / "run")
+    monkeypatch.setattr(EvolutionTrainer, "step", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        loop.run(config(), folder)
+    monkeypatch.setattr(EvolutionTrainer, "step", step)
+    state = loop.run(config(), folder)
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+    first, second = (
+        (path / "metrics.csv").read_text().splitlines()
+        for path in (uninterrupted[0], tmp_path / "run")
+    )
+    drop_seconds = lambda line: line.split(",")[:6]  # noqa: E731
+    assert list(map(drop_seconds, first)) == list(map(drop_seconds, second))
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, monkeypatch):
+    step = EvolutionTrainer.step
+
+    def interrupted(self, state, on_progress=None):
+        if int(state.generation) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, state, on_progress)
+
+    folder = str(tmp_path / "run")
+    monkeypatch.setattr(EvolutionTrainer, "step", interrupted)
+    with pytest.raises(progress.Stopped, match="SIGTERM"):
+        loop.run(config(checkpoint_every=3), folder)
+    assert learned_opt.load(f"{folder}/optimizer.npz").metadata["training"]["meta_steps"] == 1
+    monkeypatch.setattr(EvolutionTrainer, "step", step)
+    state = loop.run(config(checkpoint_every=3), folder)
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+
+
+def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], folder)
+    for file in (folder / "checkpoints" / "3").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        state = loop.run(config(), str(folder))
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+
+
+def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    loop.run(config(num_generations=2), str(folder))
+    names = ("open", "open (untrained)", "adam")
+    rows = [results.Row("two", "ppo", name, 0, 256, 0.5) for name in names]
+    results.append(folder / "results.csv", rows)
+    with pytest.raises(WorkdirError, match=r"outer\.num_generations may be larger"):
+        loop.run(config(num_generations=1), str(folder))
+    with pytest.raises(WorkdirError, match="sigma"):
+        loop.run(config(num_generations=3, sigma=0.5), str(folder))
+    state = loop.run(config(), str(folder))
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+    # The returns that were there were of the shorter run's optimizer.
+    left = results.read(folder / "results.csv")
+    assert left.optimizers() == ["open (untrained)", "adam"]
+    assert json.loads((folder / "config.json").read_text())["outer"]["num_generations"] == 3
+
+
+def test_a_folder_of_another_config_is_refused_with_the_difference(uninterrupted):
+    folder, _ = uninterrupted
+    with pytest.raises(WorkdirError, match=r'(?s)"sigma": 0.03.*"sigma": 0.5'):
+        loop.run(config(sigma=0.5), str(folder))
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(WorkdirError, match=r"thesis\.tex"):
+        loop.run(config(), str(tmp_path))
+
+
+def test_multi_task_fitness_is_the_mean_of_normalised_returns(tmp_path):
+    values = config()
+    values["tasks"]["other"] = json.loads(json.dumps(values["tasks"]["two"])) | {"normalizer": 0.5}
+    values["tasks"]["two"]["normalizer"] = 2.0
+    made = experiment.build(values)
+    before = made.trainer.init(jax.random.key(0))
+    after, metrics = made.trainer.step(before)
+    # Of one type, so that the next generation runs the same compiled programs.
+    assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, before)
+    expected = (metrics["return/two"] / 2.0 + metrics["return/other"] / 0.5) / 2
+    assert metrics["fitness_mean"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("tasks", "two", "env"), "brakeout", "breakout"),
+        (("tasks", "two", "agent", "name"), "pop", "did you mean 'ppo'"),
+        (("tasks", "two", "agent", "ppo", "num_minibatches"), 5, "nearest number that works is 4"),
+        (("optimizer", "name"), "opne", "did you mean 'open'"),
+        (("optimizer", "name"), "adam", "no meta-parameters"),
+        (("outer", "strategy"), "OpenES", "Open_ES"),
+        (("outer", "name"), "meta", "es"),
+        (("outer", "population_size"), 5, "4 or 6"),
+        (("outer", "keys_per"), "members", "member"),
+        (("outer", "num_generations"), 0, "at least 1"),
+        (("evaluation", "criterion"), "best", "final_return"),
+        (("evaluation", "num_seeds"), 1, "at least 2"),
+        (("tasks", "two", "baselines"), {"adm": {}}, "did you mean 'adam'"),
+        (("initial_theta",), "nowhere.npz", "nowhere.npz"),
+    ],
+)
+def test_bad_configs_are_explained_before_anything_runs(path, value, message):
+    values = config()
+    if path[-1] == "name" and value == "adam":
+        values["optimizer"]["options"] = {}
+    node = values
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        experiment.build(values)
