@@ -1,0 +1,1 @@
+"""The optimizers that papers define, one file each, in JAX alone."""

@@ -1,0 +1,1 @@
+"""What is saved and loaded: theta with its metadata."""

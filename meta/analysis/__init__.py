@@ -1,0 +1,1 @@
+"""What optimizers do while they train agents."""

@@ -1,0 +1,1 @@
+"""How fast inner loops, meta-gradients and single updates are here."""

@@ -1,0 +1,1 @@
+"""Agents' experience as RLDS datasets."""
