@@ -76,8 +76,8 @@ def train(config: Any, workdir: str) -> None:
     from meta.training import experiment, final_comparison, loop
 
     made = experiment.build(config.to_dict())
-    state = loop.train(made, workdir)
-    print(final_comparison.evaluate_and_report(made, workdir, state))
+    loop.train(made, workdir)
+    print(final_comparison.evaluate_and_report(made, workdir))
     print(f"everything is in {workdir}")
 
 

@@ -101,7 +101,7 @@ def analyze(request: Request) -> str:
         raise ValueError(f"--points must be at least {len(PHASES)}, got {request.points}")
     entries = contestants.resolve(request.optimizers)
     store = Store(request.workdir, request.settings, KIND)
-    runner.evaluate(request, entries, store, Recorder)
+    runner.evaluate(request.evaluation(entries), store, Recorder)
     return write(store, request.agent)
 
 

@@ -74,7 +74,7 @@ def analyze(request: Request, taus: Sequence[float] = observation.TAUS) -> str:
     kept = tuple(sorted(set(taus)))
     store = Store(request.workdir, {**request.settings, "taus": list(kept)}, KIND)
     observer = functools.partial(observation.Observer, taus=kept)
-    runner.evaluate(request, entries, store, observer)
+    runner.evaluate(request.evaluation(entries), store, observer)
     return write(store, request.agent)
 
 

@@ -72,12 +72,22 @@ def device_memory(device: jax.Device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, population: int, mesh: Mesh) -> int:
-    """How many members each device should run at once.
+def share_of(population: int, mesh: Mesh) -> int:
+    """Members of a population that each device would run at once if memory were no matter.
 
-    On CPUs the number depends on the inner loop alone, so that any number of (simulated)
-    devices gives the same result to the last bit. On accelerators it is as many as share
-    the population out evenly and fit.
+    On CPUs half of them, so that two devices share a small population; elsewhere as many as
+    share it out evenly.
+    """
+    if mesh.devices.flat[0].platform == "cpu":
+        return max(1, population // 2)
+    return math.ceil(population / mesh.devices.size)
+
+
+def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, wanted: int, mesh: Mesh) -> int:
+    """How many members each device should run at once: at most ``wanted``.
+
+    On CPUs the number depends on the inner loop and ``wanted`` alone, so that any number of
+    (simulated) devices gives the same result to the last bit.
 
     Raises:
       ValueError: not even one member fits; names both sizes.
@@ -88,16 +98,11 @@ def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, population: int,
     on_cpu = device.platform == "cpu"
     if on_cpu:
         budget /= mesh.devices.size  # simulated devices share the host's memory
+        wanted = max(1, min(wanted, _CPU_MEMBERS, _CPU_BYTES // cost))
     if cost > budget:
         raise ValueError(
             f"one inner loop needs about {cost / 2**30:.1f} GiB, but only "
             f"{budget / 2**30:.1f} GiB may be used: reduce num_envs, num_steps or the "
             "network's widths"
         )
-    fits = int(budget // cost)
-    if on_cpu:
-        # Half of a small population, so that two devices share it.
-        wanted = max(1, min(_CPU_MEMBERS, _CPU_BYTES // cost, population // 2))
-    else:
-        wanted = math.ceil(population / mesh.devices.size)
-    return min(fits, wanted, population)
+    return min(wanted, int(budget // cost))

@@ -94,8 +94,9 @@ class Engine:
         in waves of the same size: another size would be another program to compile.
         """
         if not self._requested:
+            wanted = memory.share_of(population, self._mesh)
             self._requested = memory.members_that_fit(
-                self._optimizer, self._agent, population, self._mesh
+                self._optimizer, self._agent, wanted, self._mesh
             )
         return self._requested
 
@@ -261,3 +262,8 @@ def _record_points(num_iterations: int, points: int) -> list[int]:
 def broadcast_theta(theta: MetaParams, count: int) -> MetaParams:
     """One theta for all of ``count`` members."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), theta)
+
+
+def seed_keys(key: jax.Array, first: int, count: int) -> jax.Array:
+    """Typed keys ``[count]`` of the seeds ``first .. first + count - 1``."""
+    return jax.vmap(lambda seed: jax.random.fold_in(key, seed))(jnp.arange(first, first + count))

@@ -1,5 +1,6 @@
-"""What ``--optimizer`` names: handcrafted optimizers, preset files, and files of theta.
+"""Optimizers under the names that results show: what ``--optimizer`` stands for, and more.
 
+A contestant is a handcrafted optimizer, a preset file, or theta: in a file, or just trained.
 Resolving a name reads files but builds nothing, so that a call which has nothing left to
 compute is quick. ``load`` builds.
 """
@@ -9,41 +10,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 import learned_opt
 from agents import task_presets
 from learned_opt import handcrafted, presets, registry, standalone
+from learned_opt.base import MetaParams
 from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results
 
 
-class Entry(NamedTuple):
+class Contestant(NamedTuple):
     """One optimizer that is to be evaluated.
 
     Attributes:
       name: under which results show it.
-      source: what was asked for: a name or a path.
-      preset: its family and hyperparameters; None for a file of theta.
+      source: where it is from, for readers: a name or a path.
+      preset: its family and hyperparameters; None for theta.
       tuned_on: the task whose shipped preset was asked for (``adam:breakout``), or ``""``.
-      sha256: of the file of theta, or ``""``.
+      sha256: of the file of theta, or of theta itself; ``""`` for a preset.
+      trained: theta that no file needs to be read for.
       neutral_dormancy: whether it is told of no dormant neurons, as in other people's code.
+      untrained: whether it is the control, whose theta was never trained.
+      initial_theta: of a control; None: each seed draws its own.
+      tasks: the only ones that it is for; empty: all.
     """
 
     name: str
     source: str
-    preset: presets.Preset | None
-    tuned_on: str
-    sha256: str
+    preset: presets.Preset | None = None
+    tuned_on: str = ""
+    sha256: str = ""
+    trained: TrainedOptimizer | None = None
     neutral_dormancy: bool = False
+    untrained: bool = False
+    initial_theta: MetaParams | None = None
+    tasks: tuple[str, ...] = ()
 
     @property
     def is_learned(self) -> bool:
         return self.preset is None
 
-    @property
-    def has_control(self) -> bool:
-        """Whether an untrained control belongs to it."""
-        return self.is_learned and not self.neutral_dormancy
+    def controls(self) -> list["Contestant"]:
+        """Its untrained control; none of a handcrafted optimizer, and of what is a control."""
+        if not self.is_learned or self.untrained or self.neutral_dormancy:
+            return []
+        return [self._replace(name=results.untrained(self.name), untrained=True)]
 
     def hyperparameters(self, task: str) -> dict[str, Any]:
         """All hyperparameters of a handcrafted optimizer on a task; learned ones have none."""
@@ -51,12 +65,16 @@ class Entry(NamedTuple):
             return {}
         return handcrafted.hyperparameters(self.preset.optimizer, **self._options(task))
 
-    def identity(self, task: str, untrained: bool) -> dict[str, Any]:
+    def identity(self, task: str) -> dict[str, Any]:
         """What the results on a task depend on: two of the same identity are the same."""
-        if self.preset is None:
-            identity = {"theta_sha256": self.sha256, "untrained": untrained}
-            return {**identity, "dormancy": "neutral"} if self.neutral_dormancy else identity
-        return {"optimizer": self.preset.optimizer, **self.hyperparameters(task)}
+        if self.preset is not None:
+            return {"optimizer": self.preset.optimizer, **self.hyperparameters(task)}
+        identity: dict[str, Any] = {"theta_sha256": self.sha256, "untrained": self.untrained}
+        if self.neutral_dormancy:
+            identity["dormancy"] = "neutral"
+        if self.untrained and self.initial_theta is not None:
+            identity["initial_theta_sha256"] = theta_sha256(self.initial_theta)
+        return identity
 
     def lacks_preset(self, task: str) -> bool:
         """Whether the family's defaults are used because the task has no tuned values."""
@@ -69,12 +87,13 @@ class Entry(NamedTuple):
           ValueError: the file is unreadable, or holds something else than an optimizer.
         """
         if self.preset is None:
-            trained = learned_opt.load(self.source)
+            trained = self.trained or learned_opt.load(self.source)
             if not self.neutral_dormancy:
                 return trained
             return trained._replace(optimizer=standalone.with_neutral_dormancy(trained.optimizer))
-        made = learned_opt.make(self.preset.optimizer, **self._options(task))
-        return TrainedOptimizer(made, {}, {"name": self.preset.optimizer})
+        name, options = self.preset.optimizer, self._options(task)
+        made = learned_opt.make(name, **options)
+        return TrainedOptimizer(made, {}, {"name": name, "options": options})
 
     def _options(self, task: str) -> dict[str, Any]:
         if self.preset is None:
@@ -88,8 +107,45 @@ class Entry(NamedTuple):
         return given
 
 
-def resolve(texts: Sequence[str], neutral_dormancy: bool = False) -> list[Entry]:
-    """The entries of ``--optimizer`` flags, in order; repeated ones once.
+def trained_here(name: str, path: str, initial_theta: MetaParams | None = None) -> Contestant:
+    """The result of a meta-training.
+
+    Results are then of theta, and not of all that its file tells besides.
+
+    Args:
+      name: under which results show it.
+      path: its file.
+      initial_theta: where training began, if that was chosen: its control has it, too.
+    """
+    trained = learned_opt.load(path)
+    digest = theta_sha256(trained.theta)
+    return Contestant(name, path, sha256=digest, trained=trained, initial_theta=initial_theta)
+
+
+def baseline(name: str, options: dict[str, dict[str, Any]]) -> Contestant:
+    """A handcrafted optimizer with these options (by task), and on these tasks alone.
+
+    What is not named is the family's default, also where there are tuned values.
+
+    Raises:
+      ValueError: unknown optimizer or hyperparameter.
+    """
+    whole = {task: handcrafted.hyperparameters(name, **some) for task, some in options.items()}
+    return Contestant(name, name, presets.Preset(name, {}, whole, {}), tasks=tuple(options))
+
+
+def theta_sha256(theta: MetaParams) -> str:
+    """A digest of theta's values, names and shapes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(theta):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def resolve(texts: Sequence[str], neutral_dormancy: bool = False) -> list[Contestant]:
+    """The contestants that ``--optimizer`` flags name, in order; repeated ones once.
 
     With ``neutral_dormancy`` each learned one is followed by itself without that input.
 
@@ -102,28 +158,28 @@ def resolve(texts: Sequence[str], neutral_dormancy: bool = False) -> list[Entry]
     """
     if not texts:
         raise ValueError("no optimizers: give at least one --optimizer, e.g. --optimizer=adam")
-    entries: dict[str, Entry] = {}
+    named: dict[str, Contestant] = {}
     for text in texts:
-        entry = _resolve(text)
-        other = entries.setdefault(entry.name, entry)
-        if other != entry:
+        one = _resolve(text)
+        other = named.setdefault(one.name, one)
+        if other != one:
             raise ValueError(
-                f"--optimizer={other.source} and --optimizer={entry.source} would both be called "
-                f"{entry.name!r}: name one of them, --optimizer=LABEL={entry.source}"
+                f"--optimizer={other.source} and --optimizer={one.source} would both be called "
+                f"{one.name!r}: name one of them, --optimizer=LABEL={one.source}"
             )
-    found = list(entries.values())
+    found = list(named.values())
     if not neutral_dormancy:
         return found
-    return [one for entry in found for one in (entry, *_without_dormancy(entry))]
+    return [each for one in found for each in (one, *_without_dormancy(one))]
 
 
-def _without_dormancy(entry: Entry) -> list[Entry]:
-    if not entry.is_learned:
+def _without_dormancy(one: Contestant) -> list[Contestant]:
+    if not one.is_learned:
         return []
-    return [entry._replace(name=f"{entry.name} (dormancy 1)", neutral_dormancy=True)]
+    return [one._replace(name=f"{one.name} (dormancy 1)", neutral_dormancy=True)]
 
 
-def _resolve(text: str) -> Entry:
+def _resolve(text: str) -> Contestant:
     label, equals, source = text.partition("=")
     if not equals or Path(text).is_file():
         label, source = "", text
@@ -135,15 +191,15 @@ def _resolve(text: str) -> Entry:
     if registry.is_handcrafted(family):
         if tuned_on:
             handcrafted.preset(family, tuned_on)  # raises where there is none
-        return Entry(label or source, source, presets.Preset(family, {}, {}, {}), tuned_on, "")
+        return Contestant(label or source, source, presets.Preset(family, {}, {}, {}), tuned_on)
     path = Path(source)
     if not path.is_file():
         raise ValueError(_not_found(source, family))
     content = path.read_bytes()
     name = label or _name_of(path)
     if content.lstrip()[:1] == b"{":
-        return Entry(name, source, presets.read_preset(path), "", "")
-    return Entry(name, source, None, "", hashlib.sha256(content).hexdigest())
+        return Contestant(name, source, presets.read_preset(path))
+    return Contestant(name, source, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _name_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from agents import task_presets
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.evaluation import contestants, runner
-from meta.evaluation.contestants import Entry
+from meta.evaluation.contestants import Contestant
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug, written
 from meta.results import normalised, normalised_plots, plots, summary
@@ -72,11 +72,11 @@ def evaluate(request: Request, wishes: Wishes) -> str:
     entries = contestants.resolve(request.optimizers, request.neutral_dormancy)
     store = Store(request.workdir, request.settings)
     check(wishes, [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())])
-    runner.evaluate(request, entries, store)
+    runner.evaluate(request.evaluation(entries), store)
     return write(store, wishes, entries)
 
 
-def write(store: Store, wishes: Wishes, entries: Sequence[Entry]) -> str:
+def write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> str:
     """Writes ``summary.csv``, ``summary.md`` and plots, if they are not of these results yet.
 
     Args:
@@ -165,7 +165,7 @@ def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[
     ]
 
 
-def _preset_notes(entries: Sequence[Entry], table: results.Table) -> list[str]:
+def _preset_notes(entries: Sequence[Contestant], table: results.Table) -> list[str]:
     """Says where a handcrafted optimizer runs with values that nobody tuned."""
     notes = []
     for entry in entries:

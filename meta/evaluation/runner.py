@@ -1,4 +1,4 @@
-"""Evaluating optimizers on tasks by name: what is missing is computed, chunk by chunk.
+"""Training agents with finished optimizers: what is missing is computed, chunk by chunk.
 
 A chunk is as many seeds as all devices run at once. A seed's result is a function of the
 settings, the optimizer, the seed and of how many seeds a device runs at once (batching alone
@@ -8,7 +8,8 @@ results do not depend on in how many calls, or after how many crashes, they came
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,15 +23,14 @@ from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, default_devices
+from meta.engine.population import Engine, broadcast_theta, default_devices, seed_keys
 from meta.engine.tasks import Task, make_agent_config, make_task
-from meta.evaluation import agents_trained
-from meta.evaluation.contestants import Entry
+from meta.evaluation.contestants import Contestant
 from meta.evaluation.store import Cell, Store
-from meta.runs import atomic, progress
+from meta.runs import progress
 
-# Seeds that a device should run at once if they fit: on CPUs, where few are as fast as many,
-# a handful of seeds is shared by two cores.
+# Seeds that a device should run at once if they fit, where nothing else is asked for: on CPUs
+# few are as fast as many, and a handful of seeds is shared by two cores.
 _CPU_SEEDS = 4
 _ACCELERATOR_SEEDS = 16
 _STREAM = 20_827  # keeps an evaluation's keys apart from those of training with the same seed
@@ -90,75 +90,153 @@ class Request:
         names = ("agent", "total_timesteps", "seed", "points", "agent_options", "env_options")
         return {name: getattr(self, name) for name in names}
 
+    def evaluation(self, contestants: Sequence[Contestant]) -> "Evaluation":
+        """What it comes to, with these contestants."""
+        on_cpu = default_devices()[0].platform == "cpu"
+        if self.untrained:
+            contestants = [each for one in contestants for each in (one, *one.controls())]
+        return Evaluation(
+            list(contestants),
+            [setting(task, task_block(self, task)) for task in dict.fromkeys(self.tasks)],
+            jax.random.fold_in(jax.random.key(self.seed), _STREAM),
+            self.num_seeds,
+            self.points,
+            _CPU_SEEDS if on_cpu else _ACCELERATOR_SEEDS,
+            self.seeds_per_device,
+        )
+
+
+class Setting(NamedTuple):
+    """A task under the name that results show.
+
+    Attributes:
+      name: of the task.
+      identity: what results on it depend on; plain JSON.
+      make: builds it, as finished optimizers are compared on it.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    make: Callable[[], Task]
+
+
+def setting(name: str, block: dict[str, Any]) -> Setting:
+    """A task from its config block; nothing is built yet.
+
+    Raises:
+      ValueError: the agent's settings do not fit.
+    """
+    config = make_agent_config(block["agent"], block["total_timesteps"])
+    identity = {"env_options": block["env_options"], "agent": dataclasses.asdict(config)}
+    return Setting(name, identity, lambda: make_task(name, block).final)
+
+
+class Evaluation(NamedTuple):
+    """What is to be computed.
+
+    Attributes:
+      contestants, settings: every contestant on every task, unless it is for some alone.
+      key: typed, of which the seeds' keys are folded.
+      num_seeds: S.
+      points: of each learning curve that are logged.
+      wanted: seeds that a device should run at once if they fit.
+      seeds_per_device: seeds that a device must run at once; 0: ``wanted`` or what fits.
+    """
+
+    contestants: list[Contestant]
+    settings: list[Setting]
+    key: jax.Array
+    num_seeds: int
+    points: int
+    wanted: int
+    seeds_per_device: int = 0
+
 
 class Job(NamedTuple):
-    """An optimizer on a task: its cell, and the seeds that are missing there."""
+    """A contestant on a task: its cell, and the seeds that are missing there."""
 
-    entry: Entry
+    contestant: Contestant
+    setting: Setting
     cell: Cell
-    untrained: bool
-    block: dict[str, Any]
     missing: list[int]
     width: int
 
 
+class Run(NamedTuple):
+    """A job with what it takes: the task, the optimizer, and seeds per device."""
+
+    job: Job
+    task: Task
+    trained: TrainedOptimizer
+    width: int
+
+    @property
+    def program(self) -> tuple:
+        """Runs of the same one are compiled once."""
+        trained, contestant = self.trained.metadata, self.job.contestant
+        options = json.dumps([trained["name"], trained.get("options")], sort_keys=True)
+        return self.job.cell.task, options, contestant.neutral_dormancy, self.width
+
+
 def evaluate(
-    request: Request,
-    entries: list[Entry],
-    store: Store,
-    make_engine: Callable[..., Engine] | None = None,
+    evaluation: Evaluation, store: Store, make_engine: Callable[..., Engine] | None = None
 ) -> None:
-    """Computes what a request asks for and its folder does not have yet.
+    """Computes what is asked for and a folder does not have yet.
 
     Leaves ``results.csv`` beside the chunks.
 
     Args:
-      request: what is asked for.
-      entries: its optimizers, resolved.
-      store: its folder.
+      evaluation: what is asked for.
+      store: the folder.
       make_engine: called like ``Engine``, for what is to be recorded besides returns.
 
     Raises:
       ValueError: bad input; the folder is as it was.
       progress.Stopped: stopped by a signal; finished chunks are kept.
     """
-    jobs = _jobs(request, entries, store)
-    for job in jobs:
-        store.check_cell(job.cell)
+    for cell in cells(evaluation):
+        store.check_cell(cell)
+    jobs = [job for job in _jobs(evaluation, store) if job.missing]
     if store.folder.results.exists():
         results.read(store.folder.results)  # raises on a table of another version
-    groups = [list(group) for group in _groups(jobs)]
-    # Raises before anything runs.
-    built = [build(first.entry, first.cell.task, first.block) for first, *_ in groups]
+    runs = _prepare(evaluation, jobs)  # raises before anything runs
     with store.writing():
-        if groups:
-            _compute(request, store, groups, built, make_engine or Engine)
-        _write_results(store, request.agent)
+        if runs:
+            _compute(evaluation, store, runs, make_engine or Engine)
+        store.write_results()
 
 
-def _jobs(request: Request, entries: list[Entry], store: Store) -> list[Job]:
+def cells(evaluation: Evaluation) -> list[Cell]:
+    """All cells that an evaluation asks for."""
+    return [_cell(contestant, task) for contestant, task in _pairs(evaluation)]
+
+
+def _pairs(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting]]:
+    for task in evaluation.settings:
+        for contestant in evaluation.contestants:
+            if not contestant.tasks or task.name in contestant.tasks:
+                yield contestant, task
+
+
+def _cell(contestant: Contestant, task: Setting) -> Cell:
+    identity = {"optimizer": contestant.identity(task.name), "task": task.identity}
+    return Cell(task.name, contestant.name, identity, contestant.source)
+
+
+def _jobs(evaluation: Evaluation, store: Store) -> Iterator[Job]:
     """All cells, with what is missing of each."""
-    jobs = []
-    for task in dict.fromkeys(request.tasks):
-        block = task_block(request, task)
-        config = make_agent_config(block["agent"], block["total_timesteps"])
-        setting = {"env_options": block["env_options"], "agent": dataclasses.asdict(config)}
-        for entry in entries:
-            for untrained in (False, True) if entry.has_control and request.untrained else (False,):
-                name = results.untrained(entry.name) if untrained else entry.name
-                identity = {"optimizer": entry.identity(task, untrained), "task": setting}
-                cell = Cell(task, name, identity, entry.source)
-                done = store.curves(task, name)
-                missing = [seed for seed in range(request.num_seeds) if seed not in done]
-                width = store.width(cell)
-                if width and request.seeds_per_device not in (0, width):
-                    raise ValueError(
-                        f"--chunk={request.seeds_per_device}: results of {name} on {task} in "
-                        f"{request.workdir} are of chunks of {width} seeds per device, and "
-                        "batching changes results; leave the flag out, or give another --workdir"
-                    )
-                jobs.append(Job(entry, cell, untrained, block, missing, width))
-    return jobs
+    for contestant, task in _pairs(evaluation):
+        cell = _cell(contestant, task)
+        done = store.curves(cell.task, cell.optimizer)
+        missing = [seed for seed in range(evaluation.num_seeds) if seed not in done]
+        width = store.width(cell)
+        if width and evaluation.seeds_per_device not in (0, width):
+            raise ValueError(
+                f"--chunk={evaluation.seeds_per_device}: results of {cell.optimizer} on "
+                f"{cell.task} in {store.folder.path} are of chunks of {width} seeds per device, "
+                "and batching changes results; leave the flag out, or give another --workdir"
+            )
+        yield Job(contestant, task, cell, missing, width)
 
 
 def task_block(request: Request, task: str) -> dict[str, Any]:
@@ -184,104 +262,103 @@ def task_block(request: Request, task: str) -> dict[str, Any]:
     }
 
 
-def _groups(jobs: list[Job]) -> Iterator[list[Job]]:
-    """Jobs with something missing; those of one optimizer and task share a program."""
-    together: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        if job.missing:
-            together.setdefault((job.cell.task, job.entry.name), []).append(job)
-    yield from together.values()
-
-
-class Built(NamedTuple):
-    """A task, and an optimizer that fits it."""
-
-    task: Task
-    trained: TrainedOptimizer
-
-
-def build(entry: Entry, name: str, block: dict[str, Any]) -> Built:
-    """Loads the optimizer, makes the task, and sees whether they fit: nothing is compiled.
-
-    Args:
-      entry: the optimizer.
-      name, block: of the task, as ``make_task`` takes them.
+def _prepare(evaluation: Evaluation, jobs: list[Job]) -> list[Run]:
+    """Builds tasks and optimizers, and sees whether they fit: nothing is compiled.
 
     Raises:
       ValueError: they do not fit, or one cannot be made.
     """
-    task = make_task(name, block).final
-    trained = entry.load(name).for_run(task.inner_updates)
-    if entry.is_learned:
+    tasks = {job.setting.name: job.setting for job in jobs}
+    made = {name: setting.make() for name, setting in tasks.items()}
+    runs, fitting = [], set()
+    for job in jobs:
+        task = made[job.setting.name]
+        trained = load(job.contestant, job.setting.name, task)
+        run = Run(job, task, trained, _width(evaluation, job, task, trained))
+        if job.contestant.is_learned and run.program not in fitting:
+            _check_fit(job.contestant.name, task, trained)
+        fitting.add(run.program)
+        runs.append(run)
+    return runs
 
-        def train(key: jax.Array) -> Any:
-            tx = trained.optimizer.transform(trained.theta)
-            return task.agent.train_step(tx, task.agent.init(key, tx))
 
-        try:
-            jax.eval_shape(train, jax.random.key(0))
-        # Users' networks raise whatever their library raises where shapes do not fit.
-        except Exception as error:
-            raise ValueError(
-                f"the optimizer {entry.name!r} cannot take the task {name!r} (agent "
-                f"{task.agent_name}, layers {task.agent.config.widths}): {error}"
-            ) from error
-    return Built(task, trained)
+def load(contestant: Contestant, task_name: str, task: Task) -> TrainedOptimizer:
+    """A contestant's optimizer, built for the length of the task's runs."""
+    return contestant.load(task_name).for_run(task.inner_updates)
+
+
+def build(contestant: Contestant, setting: Setting) -> tuple[Task, TrainedOptimizer]:
+    """The task and the optimizer, checked to fit; nothing is compiled.
+
+    Raises:
+      ValueError: they do not fit, or one cannot be made.
+    """
+    task = setting.make()
+    trained = load(contestant, setting.name, task)
+    if contestant.is_learned:
+        _check_fit(contestant.name, task, trained)
+    return task, trained
+
+
+def _check_fit(name: str, task: Task, trained: TrainedOptimizer) -> None:
+    """Raises a ``ValueError`` if the optimizer cannot update the task's agent."""
+
+    def train(key: jax.Array) -> Any:
+        tx = trained.optimizer.transform(trained.theta)
+        return task.agent.train_step(tx, task.agent.init(key, tx))
+
+    try:
+        jax.eval_shape(train, jax.random.key(0))
+    # Users' networks raise whatever their library raises where shapes do not fit.
+    except Exception as error:
+        raise ValueError(
+            f"the optimizer {name!r} cannot take the task {task.name!r} (agent "
+            f"{task.agent_name}, layers {task.agent.config.widths}): {error}"
+        ) from error
+
+
+def _width(evaluation: Evaluation, job: Job, task: Task, trained: TrainedOptimizer) -> int:
+    """Seeds per device: as it was in this cell, as asked for, or what fits."""
+    if job.width or evaluation.seeds_per_device:
+        return job.width or evaluation.seeds_per_device
+    mesh = Mesh(np.array(default_devices()), ("seeds",))
+    return memory.members_that_fit(trained.optimizer, task.agent, evaluation.wanted, mesh)
 
 
 def _compute(
-    request: Request,
-    store: Store,
-    groups: list[list[Job]],
-    built: list[Built],
-    make_engine: Callable[..., Engine],
+    evaluation: Evaluation, store: Store, runs: list[Run], make_engine: Callable[..., Engine]
 ) -> None:
     """Runs all chunks with something missing."""
-    stop = progress.StopRequest()
-    plans = [
-        (group, made, _width(request, store, group, made))
-        for group, made in zip(groups, built, strict=True)
-    ]
-    print(_describe(plans), flush=True)
+    print(_describe(runs), flush=True)
     devices = len(default_devices())
-    total = sum(len(_chunks(job, width * devices)) for group, _, width in plans for job in group)
+    total = sum(len(_chunks(run.job, run.width * devices)) for run in runs)
+    engines: dict[tuple, Engine] = {}
+    stop = progress.StopRequest()
     with stop.listening(), progress.Progress("evaluation", total, stop) as bar:
-        for group, made, width in plans:
-            optimizer, agent = made.trained.optimizer, made.task.agent
-            engine = make_engine(optimizer, agent, members_per_device=width)
-            for job in group:
-                store.begin(job.cell, width)
-                for chunk in _chunks(job, width * devices):
-                    _run_chunk(request, store, job, made, engine, chunk, bar)
-                    bar.step()
-                _write_results(store, request.agent)
-
-
-def _width(request: Request, store: Store, group: list[Job], made: Built) -> int:
-    """Seeds per device: as it was in this cell, as asked for, or what fits."""
-    known = max(job.width for job in group)
-    if known or request.seeds_per_device:
-        return known or request.seeds_per_device
-    mesh = Mesh(np.array(default_devices()), ("seeds",))
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    # members_that_fit takes half of a population on CPUs and a device's share elsewhere.
-    population = 2 * _CPU_SEEDS if on_cpu else _ACCELERATOR_SEEDS * mesh.devices.size
-    return memory.members_that_fit(made.trained.optimizer, made.task.agent, population, mesh)
+        for run in runs:
+            if run.program not in engines:
+                engines[run.program] = make_engine(
+                    run.trained.optimizer, run.task.agent, members_per_device=run.width
+                )
+            store.begin(run.job.cell, run.width)
+            for chunk in _chunks(run.job, run.width * devices):
+                _run_chunk(evaluation, store, run, engines[run.program], chunk, bar)
+                bar.step()
+            store.write_results()
 
 
 def _chunks(job: Job, size: int) -> list[tuple[int, list[int]]]:
     """(first place, missing seeds) of every chunk of which seeds are missing."""
-    found: dict[int, list[int]] = {}
+    chunks: dict[int, list[int]] = {}
     for seed in job.missing:
-        found.setdefault(seed - seed % size, []).append(seed)
-    return list(found.items())
+        chunks.setdefault(seed - seed % size, []).append(seed)
+    return list(chunks.items())
 
 
 def _run_chunk(
-    request: Request,
+    evaluation: Evaluation,
     store: Store,
-    job: Job,
-    made: Built,
+    run: Run,
     engine: Engine,
     chunk: tuple[int, list[int]],
     bar: progress.Progress,
@@ -290,16 +367,15 @@ def _run_chunk(
     first, seeds = chunk
     # All places of the chunk are run, so that a seed's place in the batch is always the same.
     size = engine.members_per_device(1) * engine.num_devices
-    key = jax.random.fold_in(jax.random.key(request.seed), _STREAM)
     recording = engine.run(
-        _thetas(made.trained, job.untrained, key, first, size),
-        agents_trained.seed_keys(key, first, size),
-        points=request.points,
+        _thetas(run, evaluation.key, first, size),
+        seed_keys(evaluation.key, first, size),
+        points=evaluation.points,
         on_progress=bar.share,
     )
     places = [seed - first for seed in seeds]
     store.write_chunk(
-        job.cell,
+        run.job.cell,
         seeds,
         recording.env_steps,
         recording.episode_return[places],
@@ -307,48 +383,32 @@ def _run_chunk(
     )
 
 
-def _thetas(
-    trained: TrainedOptimizer, untrained: bool, key: jax.Array, first: int, count: int
-) -> MetaParams:
+def _thetas(run: Run, key: jax.Array, first: int, count: int) -> MetaParams:
     """Theta of each place, each leaf ``[count, ...]``; an untrained one is drawn for each."""
-    if not untrained:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), trained.theta)
-    keys = agents_trained.seed_keys(jax.random.fold_in(key, _STREAM), first, count)
+    contestant = run.job.contestant
+    if not contestant.untrained:
+        return broadcast_theta(run.trained.theta, count)
+    if contestant.initial_theta is not None:
+        return broadcast_theta(contestant.initial_theta, count)
+    keys = seed_keys(jax.random.fold_in(key, _STREAM), first, count)
     # One by one: initialisers may hold decompositions, which must not be batched on CPUs.
-    init = jax.jit(trained.optimizer.init)
+    init = jax.jit(run.trained.optimizer.init)
     drawn = [init(key) for key in keys]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
 
-def _describe(plans: list[tuple[list[Job], Built, int]]) -> str:
+def _describe(runs: list[Run]) -> str:
     """What there is to do, in words."""
     devices = default_devices()
     lines = []
     steps = 0
-    for group, made, width in plans:
-        cost = memory.member_cost(made.trained.optimizer, made.task.agent).total
-        for job in group:
-            steps += len(job.missing) * made.task.env_steps
-            lines.append(
-                f"{job.cell.optimizer} on {job.cell.task}: {len(job.missing)} seeds of "
-                f"{progress.count(made.task.env_steps)} environment steps, {width} at once on "
-                f"each of {len(devices)} {devices[0].platform} device(s), about "
-                f"{progress.size(width * cost)} per device"
-            )
+    for job, task, trained, width in runs:
+        cost = memory.member_cost(trained.optimizer, task.agent).total
+        steps += len(job.missing) * task.env_steps
+        lines.append(
+            f"{job.cell.optimizer} on {job.cell.task}: {len(job.missing)} seeds of "
+            f"{progress.count(task.env_steps)} {task.step_name}, {width} at once on each of "
+            f"{len(devices)} {devices[0].platform} device(s), about "
+            f"{progress.size(width * cost)} per device"
+        )
     return "\n".join([*lines, f"{progress.count(steps)} environment steps in all"])
-
-
-def _write_results(store: Store, agent: str) -> None:
-    """Writes ``results.csv`` anew if it is not what the chunks say."""
-    rows = store.rows(agent)
-    path = store.folder.results
-    if not path.exists() or not _same(results.read(path), results.from_rows(rows)):
-        with atomic.replacing(path) as temporary:
-            results.append(temporary, rows)
-
-
-def _same(one: results.Table, other: results.Table) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "episode_return")
-        for name in results.COLUMNS
-    )

@@ -1,6 +1,7 @@
 """An evaluation's folder: settings, a manifest, and a file for each finished chunk of seeds.
 
-    config.json     the settings, which all results in the folder share
+    config.json     the settings, which all results in the folder share; of a meta-training in
+                    its own folder, that training's config
     manifest.json   the cells (an optimizer on a task), in the order in which they were asked for
     chunks/...      one file for each finished chunk of a cell
     results.csv     all of it as a table
@@ -15,14 +16,14 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents import task_presets
 from meta import results
 from meta.runs import atomic
 from meta.runs.workdir import Workdir, WorkdirError
@@ -73,6 +74,26 @@ class Store:
         self._check()
         self._cells: list[dict[str, Any]] = self._read_manifest()
 
+    @classmethod
+    def of_run(cls, path: str | Path) -> "Store":
+        """The store in a folder that is a meta-training's or a study's already.
+
+        Its config has all that results in the folder must share.
+
+        Raises:
+          WorkdirError: nothing was begun there.
+        """
+        config = _read_json(Path(path) / "config.json")
+        if config is None:
+            raise WorkdirError(f"{path} holds no run: train there first")
+        store = cls.__new__(cls)
+        store.folder = Workdir(path)
+        store._kind = KIND
+        store._settings = config
+        store._manifest = store.folder.path / "manifest.json"
+        store._cells = store._read_manifest()
+        return store
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Makes the folder this evaluation's, and keeps other processes from writing to it."""
@@ -87,6 +108,25 @@ class Store:
                 ) from error
             self._cells = self._read_manifest()
             yield
+
+    def drop(self, cells: Iterable[tuple[str, str]]) -> None:
+        """Forgets the results of cells, (task, optimizer) each."""
+        gone = set(cells) & set(self.cells())
+        for task, optimizer in gone:  # before the manifest, which says whose they are
+            shutil.rmtree(self._chunks(task, optimizer), ignore_errors=True)
+        if gone:
+            self._cells = [c for c in self._cells if (c["task"], c["optimizer"]) not in gone]
+            self._write_manifest()
+            self.write_results()
+
+    def outdated(self, cells: Sequence[Cell]) -> list[tuple[str, str]]:
+        """(task, optimizer) of those cells whose name stands for something else here."""
+        known = [(cell, self._find(cell)) for cell in cells]
+        return [
+            (cell.task, cell.optimizer)
+            for cell, there in known
+            if there is not None and there["identity"] != _plain(cell.identity)
+        ]
 
     def check_cell(self, cell: Cell) -> None:
         """Raises a ``WorkdirError`` if the cell's name stands for something else here."""
@@ -116,8 +156,7 @@ class Store:
         self.check_cell(cell)
         if self._find(cell) is None:
             self._cells.append({**_plain(cell._asdict()), "seeds_per_device": width})
-            content = {"format_version": FORMAT_VERSION, "cells": self._cells}
-            self.folder.write(self._manifest, json.dumps(content, indent=2) + "\n")
+            self._write_manifest()
 
     def curves(self, task: str, optimizer: str) -> dict[int, Curve]:
         """The finished curves of a cell by seed, in rising order.
@@ -174,19 +213,30 @@ class Store:
         with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
-    def rows(self, agent: str) -> list[results.Row]:
+    def rows(self) -> list[results.Row]:
         """All finished curves as rows of the results table, cells in the manifest's order."""
         return [
-            results.Row(cell["task"], who, cell["optimizer"], seed, steps, value)
+            results.Row(cell["task"], agent, cell["optimizer"], seed, steps, value)
             for cell in self._cells
-            for who in [task_presets.agent_for(cell["task"], agent)]
+            for agent in [cell["identity"]["task"]["agent"]["algorithm"]]
             for seed, curve in self.curves(cell["task"], cell["optimizer"]).items()
             for steps, value in zip(curve.env_steps, curve.episode_return, strict=True)
         ]
 
+    def write_results(self) -> None:
+        """Writes ``results.csv`` anew if it is not what the chunks say."""
+        rows, path = self.rows(), self.folder.results
+        if not path.exists() or not _same(results.read(path), results.from_rows(rows)):
+            with atomic.replacing(path) as temporary:
+                results.append(temporary, rows)
+
     def cells(self) -> list[tuple[str, str]]:
         """(task, optimizer) of every cell that was begun."""
         return [(cell["task"], cell["optimizer"]) for cell in self._cells]
+
+    def _write_manifest(self) -> None:
+        content = {"format_version": FORMAT_VERSION, "cells": self._cells}
+        self.folder.write(self._manifest, json.dumps(content, indent=2) + "\n")
 
     def _find(self, cell: Cell) -> dict[str, Any] | None:
         for known in self._cells:
@@ -216,6 +266,13 @@ class Store:
             return []
         _check_version(there, self._manifest)
         return list(there["cells"])
+
+
+def _same(one: results.Table, other: results.Table) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "episode_return")
+        for name in results.COLUMNS
+    )
 
 
 def written(folder: Path, stamp: str) -> str | None:

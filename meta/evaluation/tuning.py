@@ -9,6 +9,7 @@ Finished chunks are kept: the same command goes on after a crash, and more value
 seeds add to what is there.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +22,8 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.names import did_you_mean
 from meta.engine import memory
 from meta.engine.population import Engine, default_devices
-from meta.engine.tasks import Task, make_agent_config, make_task
-from meta.evaluation import agents_trained, runner, tuning_report, tuning_space
+from meta.engine.tasks import Task, make_task
+from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
 from meta.evaluation.tuning_report import Score
 from meta.evaluation.tuning_space import Choices, Range, Values
@@ -30,19 +31,25 @@ from meta.runs import progress
 
 KIND = "tuning"
 _STREAM = 31_013  # keeps tuning's keys apart from those of training and evaluation
-# Runs that a device may do at once at most on accelerators; fewer if they do not fit.
-_ACCELERATOR_RUNS = 64
+_MOST_RUNS = 64  # that a device may do at once; fewer if they do not fit
+
+
+# What a tuned baseline is chosen by, from curves [S, K] to scores [S].
+CRITERIA: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "final_return": lambda curve: curve[:, -1],
+    "area": lambda curve: curve.mean(axis=1),
+}
 
 
 class Search(NamedTuple):
-    """What is to be tuned.
+    """What is to be tuned, as a user asks for it.
 
     Attributes:
       run: one optimizer, one task, seeds, horizon and folder, as evaluations have them.
       space: hyperparameter -> what to try; others keep the optimizer's values.
       search: ``grid`` or ``random``.
       num_samples: draws of a random search.
-      criterion: a name in ``evaluation.CRITERIA``.
+      criterion: a name in ``CRITERIA``.
     """
 
     run: runner.Request
@@ -50,6 +57,52 @@ class Search(NamedTuple):
     search: str = "grid"
     num_samples: int = 32
     criterion: str = "final_return"
+
+
+class Trials(NamedTuple):
+    """Candidates of one optimizer on one task.
+
+    Attributes:
+      workdir: the folder that keeps everything.
+      shared: what all results in it must share besides optimizer and task; plain JSON.
+      optimizer: a name in ``handcrafted.FAMILIES``.
+      setting: the task.
+      candidates: all hyperparameters of each.
+      searched: names of those that differ.
+      key: typed, of which the seeds' keys are folded; another than an evaluation's.
+      num_seeds: S, of each candidate.
+      points: of each learning curve.
+      criterion: a name in ``CRITERIA``.
+      runs_per_device: that a device does at once; 0: what fits.
+    """
+
+    workdir: str
+    shared: dict[str, Any]
+    optimizer: str
+    setting: runner.Setting
+    candidates: list[Values]
+    searched: list[str]
+    key: jax.Array
+    num_seeds: int
+    points: int
+    criterion: str
+    runs_per_device: int = 0
+
+    @property
+    def cells(self) -> list[Cell]:
+        """A cell for each candidate, named by all of its hyperparameters."""
+        return [
+            Cell(
+                self.setting.name,
+                f"{self.optimizer} ({tuning_space.describe(values, sorted(values))})",
+                {
+                    "optimizer": {"name": self.optimizer, **values},
+                    "task": self.setting.identity,
+                },
+                self.optimizer,
+            )
+            for values in self.candidates
+        ]
 
 
 class Member(NamedTuple):
@@ -61,7 +114,41 @@ class Member(NamedTuple):
 
 
 def tune(search: Search) -> str:
-    """Computes what is missing of a search and reports; the same again adds nothing.
+    """Runs a search as ``run`` does.
+
+    Returns:
+      The summary as Markdown.
+
+    Raises:
+      ValueError: bad input, before anything runs; or every candidate failed.
+      progress.Stopped: stopped by a signal; finished chunks are kept.
+    """
+    request = search.run
+    family, fixed = _optimizer(request.optimizers)
+    check_criterion(search.criterion, "--criterion=")
+    candidates = tuning_space.candidates(
+        family, search.space, search.search, search.num_samples, request.seed, fixed
+    )
+    (task,) = request.tasks
+    return run(
+        Trials(
+            request.workdir,
+            request.settings,
+            family,
+            setting(task, runner.task_block(request, task)),
+            candidates,
+            list(search.space),
+            jax.random.fold_in(jax.random.key(request.seed), _STREAM),
+            request.num_seeds,
+            request.points,
+            search.criterion,
+            request.seeds_per_device,
+        )
+    )
+
+
+def run(trials: Trials) -> str:
+    """Computes what is missing of some trials and reports; the same again adds nothing.
 
     Leaves ``preset.json``, ``tuning.csv``, ``tuning.png`` and ``summary.md``.
 
@@ -72,34 +159,47 @@ def tune(search: Search) -> str:
       ValueError: bad input, before anything runs; or every candidate failed.
       progress.Stopped: stopped by a signal; finished chunks are kept.
     """
-    run = search.run
-    family, fixed = _optimizer(run.optimizers)
-    if search.criterion not in agents_trained.CRITERIA:
-        known = list(agents_trained.CRITERIA)
-        hint = did_you_mean(search.criterion, known)
-        raise ValueError(f"unknown --criterion={search.criterion}{hint}; known: {', '.join(known)}")
-    found = tuning_space.candidates(
-        family, search.space, search.search, search.num_samples, run.seed, fixed
-    )
-    (task,) = run.tasks
-    block = runner.task_block(run, task)
-    cells = _cells(family, task, block, found)
-    store = Store(run.workdir, {**run.settings, "optimizer": family, "task": task}, KIND)
+    family, task = trials.optimizer, trials.setting.name
+    store = Store(trials.workdir, {**trials.shared, "optimizer": family, "task": task}, KIND)
+    cells = trials.cells
     for cell in cells:
         store.check_cell(cell)
-    missing = _missing(store, cells, found, run.num_seeds)
-    built = make_task(task, block) if missing else None  # raises before anything runs
+    missing = _missing(trials, store)
+    made = trials.setting.make() if missing else None  # raises before anything runs
     with store.writing():
-        if built is not None:
-            _compute(search, store, family, built, missing)
+        if made is not None:
+            _compute(trials, store, made, missing)
         scores = [
-            Score(values, _scores(store, cell, run.num_seeds, search.criterion))
-            for cell, values in zip(cells, found, strict=True)
+            Score(values, _scores(trials, store, cell))
+            for cell, values in zip(cells, trials.candidates, strict=True)
         ]
+        agent = trials.setting.identity["agent"]
         about = tuning_report.About(
-            family, task, run.agent, search.criterion, list(search.space), block["total_timesteps"]
+            family,
+            task,
+            agent["algorithm"],
+            trials.criterion,
+            trials.searched,
+            agent["total_timesteps"],
         )
         return tuning_report.write(store.folder, about, scores)
+
+
+def setting(name: str, block: dict[str, Any]) -> runner.Setting:
+    """A task as baselines are tuned on it: of a dataset, measured on validation examples."""
+    return runner.setting(name, block)._replace(make=lambda: make_task(name, block))
+
+
+def check_criterion(name: str, asked_by: str) -> None:
+    """Raises a ``ValueError`` if there is no such criterion.
+
+    Args:
+      name: of the criterion.
+      asked_by: what stands before it in the message.
+    """
+    if name not in CRITERIA:
+        hint = did_you_mean(name, list(CRITERIA))
+        raise ValueError(f"unknown {asked_by}{name}{hint}; known: {', '.join(CRITERIA)}")
 
 
 def _optimizer(names: tuple[str, ...]) -> tuple[str, Values]:
@@ -117,70 +217,51 @@ def _optimizer(names: tuple[str, ...]) -> tuple[str, Values]:
     return family, handcrafted.preset(family, tuned_on) if colon else {}
 
 
-def _cells(family: str, task: str, block: dict[str, Any], found: list[Values]) -> list[Cell]:
-    """A cell for each candidate, named by all of its hyperparameters."""
-    from dataclasses import asdict
-
-    config = make_agent_config(block["agent"], block["total_timesteps"])
-    setting = {"env_options": block["env_options"], "agent": asdict(config)}
-    return [
-        Cell(
-            task,
-            f"{family} ({tuning_space.describe(values, sorted(values))})",
-            {"optimizer": {"name": family, **values}, "task": setting},
-            family,
-        )
-        for values in found
-    ]
-
-
-def _missing(store: Store, cells: list[Cell], found: list[Values], num_seeds: int) -> list[Member]:
+def _missing(trials: Trials, store: Store) -> list[Member]:
     members = []
-    for cell, values in zip(cells, found, strict=True):
+    for cell, values in zip(trials.cells, trials.candidates, strict=True):
         done = store.curves(cell.task, cell.optimizer)
-        members += [Member(cell, values, s) for s in range(num_seeds) if s not in done]
+        members += [Member(cell, values, s) for s in range(trials.num_seeds) if s not in done]
     return members
 
 
-def _compute(search: Search, store: Store, family: str, task: Task, missing: list[Member]) -> None:
+def _compute(trials: Trials, store: Store, task: Task, missing: list[Member]) -> None:
     """Runs what is missing, as many runs at once as fit, and writes each chunk."""
-    optimizer = handcrafted.make_tunable(family)
-    width = _width(search, store, optimizer, task, missing)
+    optimizer = handcrafted.make_tunable(trials.optimizer)
+    width = _width(trials, store, optimizer, task, missing)
     wave = width * len(default_devices())
     chunks = [missing[start : start + wave] for start in range(0, len(missing), wave)]
     steps = len(missing) * task.env_steps
     print(
-        f"{family} on {task.name}: {len(missing)} runs of {progress.count(task.env_steps)} "
-        f"environment steps, {wave} at once; {progress.count(steps)} environment steps in all",
+        f"{trials.optimizer} on {task.name}: {len(missing)} runs of "
+        f"{progress.count(task.env_steps)} {task.step_name}, {wave} at once; "
+        f"{progress.count(steps)} in all",
         flush=True,
     )
     engine = Engine(optimizer, task.agent, members_per_device=width)
-    key = jax.random.fold_in(jax.random.key(search.run.seed), _STREAM)
     stop = progress.StopRequest()
     with stop.listening(), progress.Progress("tuning", len(chunks), stop) as bar:
         for chunk in chunks:
-            _run_chunk(search, store, engine, key, width, chunk, bar)
+            _run_chunk(trials, store, engine, width, chunk, bar)
             bar.step()
 
 
 def _width(
-    search: Search, store: Store, optimizer: LearnedOptimizer, task: Task, missing: list[Member]
+    trials: Trials, store: Store, optimizer: LearnedOptimizer, task: Task, missing: list[Member]
 ) -> int:
     """Runs per device: as asked for, as it was in this folder, or what fits."""
     known = store.width(missing[0].cell) if store.cells() else 0
-    if search.run.seeds_per_device or known:
-        return search.run.seeds_per_device or known
+    if trials.runs_per_device or known:
+        return trials.runs_per_device or known
     mesh = Mesh(np.array(default_devices()), ("runs",))
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    most = len(missing) if on_cpu else min(len(missing), _ACCELERATOR_RUNS * mesh.devices.size)
-    return memory.members_that_fit(optimizer, task.agent, most, mesh)
+    wanted = min(memory.share_of(len(missing), mesh), _MOST_RUNS)
+    return memory.members_that_fit(optimizer, task.agent, wanted, mesh)
 
 
 def _run_chunk(
-    search: Search,
+    trials: Trials,
     store: Store,
     engine: Engine,
-    key: jax.Array,
     width: int,
     chunk: list[Member],
     bar: progress.Progress,
@@ -191,8 +272,8 @@ def _run_chunk(
         for name in chunk[0].values
     }
     seeds = jnp.array([member.seed for member in chunk])
-    keys = jax.vmap(lambda seed: jax.random.fold_in(key, seed))(seeds)
-    recording = engine.run(theta, keys, points=search.run.points, on_progress=bar.share)
+    keys = jax.vmap(lambda seed: jax.random.fold_in(trials.key, seed))(seeds)
+    recording = engine.run(theta, keys, points=trials.points, on_progress=bar.share)
     for cell in {member.cell.optimizer: member.cell for member in chunk}.values():
         places = [i for i, member in enumerate(chunk) if member.cell == cell]
         store.begin(cell, width)
@@ -204,8 +285,8 @@ def _run_chunk(
         )
 
 
-def _scores(store: Store, cell: Cell, num_seeds: int, criterion: str) -> np.ndarray:
+def _scores(trials: Trials, store: Store, cell: Cell) -> np.ndarray:
     """``[S]``, NaN for runs that failed."""
     curves = store.curves(cell.task, cell.optimizer)
-    returns = np.array([curves[seed].episode_return for seed in range(num_seeds)])
-    return agents_trained.CRITERIA[criterion](returns)
+    returns = np.array([curves[seed].episode_return for seed in range(trials.num_seeds)])
+    return CRITERIA[trials.criterion](returns)

@@ -13,7 +13,7 @@ from learned_opt.files.serialization import TrainedOptimizer
 from meta.engine.agent_training import train
 from meta.engine.tasks import Task
 from meta.evaluation import contestants, runner
-from meta.evaluation.contestants import Entry
+from meta.evaluation.contestants import Contestant
 from meta.export import recording, rlds
 from meta.runs import progress
 
@@ -84,8 +84,7 @@ def export(request: Request) -> str:
     out = Path(request.out)
     rlds.refuse_existing(out)
     entry = contestants.resolve([request.optimizer])[0]
-    made = _build(request, entry)
-    task, trained = made.task, made.trained
+    task, trained = _build(request, entry)
     if request.when == "during" and request.num_steps > task.env_steps:
         raise ValueError(
             f"--num_steps={request.num_steps}: the training has {task.env_steps} environment "
@@ -116,7 +115,7 @@ def export(request: Request) -> str:
     )
 
 
-def _build(request: Request, entry: Entry) -> runner.Built:
+def _build(request: Request, entry: Contestant) -> tuple[Task, TrainedOptimizer]:
     """The task and the optimizer, checked to fit."""
     asked = runner.Request(
         (request.optimizer,),
@@ -128,7 +127,8 @@ def _build(request: Request, entry: Entry) -> runner.Built:
         agent_options=request.agent_options,
         env_options=request.env_options,
     )
-    return runner.build(entry, request.task, runner.task_block(asked, request.task))
+    block = runner.task_block(asked, request.task)
+    return runner.build(entry, runner.setting(request.task, block))
 
 
 def _episodes(
@@ -160,7 +160,7 @@ def _episodes(
     yield from cut.finish()
 
 
-def _metadata(request: Request, entry: Entry, task: Task) -> dict[str, Any]:
+def _metadata(request: Request, entry: Contestant, task: Task) -> dict[str, Any]:
     """What the dataset is of; JSON."""
     spec, config = task.actor_critic.env.spec, task.actor_critic.config
     return {
@@ -173,7 +173,7 @@ def _metadata(request: Request, entry: Entry, task: Task) -> dict[str, Any]:
         "optimizer": {
             "name": entry.name,
             "source": entry.source,
-            **entry.identity(request.task, untrained=False),
+            **entry.identity(request.task),
         },
         "recorded": request.when,
         "num_steps": request.num_steps,
@@ -203,7 +203,7 @@ def _description(about: dict[str, Any]) -> str:
     )
 
 
-def _describe_cost(request: Request, entry: Entry, task: Task) -> str:
+def _describe_cost(request: Request, entry: Contestant, task: Task) -> str:
     """What the export takes, in words."""
     spec = task.actor_critic.env.spec
     per_step = recording.bytes_per_step(spec) / 2  # of its two observations one is kept

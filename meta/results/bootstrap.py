@@ -7,7 +7,7 @@ interval is between the 2.5th and the 97.5th percentile of the statistic.
 
 A NaN or infinite score is a failed run. It is refused, never left out: an optimizer that
 diverges on half of its seeds must not be judged by the other half.
-``results.fill_failed`` says what such a run is worth.
+``normalised.failures_as_worst`` says what such a run is worth.
 
 Axes: S seeds, T logged points of a run.
 """
@@ -198,8 +198,8 @@ def refuse_failures(values: np.ndarray, name: str) -> None:
     if runs:
         raise ValueError(
             f"{int(failed.sum())} of {values.size} {name} are NaN or infinite, in "
-            f"{runs} of {len(values)} seeds: these runs failed; say what they are worth with "
-            "results.fill_failed(table, value)"
+            f"{runs} of {len(values)} seeds: these runs failed; count them, e.g. with "
+            "normalised.failures_as_worst(table)"
         )
 
 

@@ -12,7 +12,6 @@ Axes: S seeds, T logged points of a run.
 import csv
 import dataclasses
 import io
-import math
 import operator
 import os
 import warnings
@@ -135,18 +134,6 @@ def _write(path: Path, before: str, rows: Iterable[Row]) -> None:
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
 
 
-def drop(path: str | os.PathLike[str], optimizer: str) -> None:
-    """Takes an optimizer's rows out of a table, as safely as ``append`` adds them.
-
-    Raises:
-      ValueError: as ``read`` does. The table is left as it was.
-    """
-    table = read(path)
-    columns = (getattr(table, column).tolist() for column in COLUMNS)
-    kept = [row for row in map(Row, *columns) if row.optimizer != optimizer]
-    _write(Path(path), ",".join(COLUMNS) + "\n", kept)
-
-
 def read(path: str | os.PathLike[str]) -> Table:
     """Reads a results table.
 
@@ -185,22 +172,6 @@ def select(
         if name is not None:
             keep &= column == name
     return Table(*(getattr(table, column)[keep] for column in COLUMNS))
-
-
-def fill_failed(table: Table, value: float) -> Table:
-    """Puts a return in place of every NaN or infinite one, e.g. the least that the task allows.
-
-    Statistics refuse failed runs, since leaving them out would flatter the optimizer. This
-    is how to say openly what a failed run is worth.
-
-    Args:
-      table: any results table.
-      value: in units of return, finite.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"the return of a failed run must be finite, got {value}")
-    returns = np.where(np.isfinite(table.episode_return), table.episode_return, value)
-    return dataclasses.replace(table, episode_return=returns)
 
 
 def curves(table: Table, task: str, optimizer: str) -> tuple[np.ndarray, np.ndarray]:

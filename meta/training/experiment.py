@@ -11,7 +11,7 @@ from learned_opt.names import did_you_mean
 from meta.engine import memory
 from meta.engine.population import Engine, default_devices
 from meta.engine.tasks import Task, make_task
-from meta.evaluation import agents_trained
+from meta.evaluation import tuning
 from meta.runs import progress
 from meta.training.evolution import EvolutionConfig, EvolutionTrainer
 from meta.training.meta_gradient import MetaGradientConfig, MetaGradientTrainer
@@ -158,12 +158,7 @@ def _check_evaluation(block: dict[str, Any]) -> None:
             "evaluation.num_seeds must be at least 2, as intervals need them, got "
             f"{block['num_seeds']}"
         )
-    if block["criterion"] not in agents_trained.CRITERIA:
-        known = list(agents_trained.CRITERIA)
-        hint = did_you_mean(block["criterion"], known)
-        raise ValueError(
-            f"unknown evaluation.criterion {block['criterion']!r}{hint}; known: {', '.join(known)}"
-        )
+    tuning.check_criterion(block["criterion"], "evaluation.criterion=")
 
 
 def _check_baselines(config: dict[str, Any]) -> None:

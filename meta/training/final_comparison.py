@@ -1,204 +1,138 @@
-"""What follows meta-training: comparing the result with baselines, plots and tables."""
+"""What follows meta-training: comparing the result with its control and tuned baselines.
+
+The comparison is an evaluation like any other, in the run's own folder: chunk by chunk,
+resumable, and with the same rules and tables (``meta.evaluation``).
+"""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
-import learned_opt
-from learned_opt.base import MetaParams
+from learned_opt import handcrafted, presets
 from meta import results
-from meta.engine.population import Engine
+from meta.engine import memory
+from meta.engine.population import default_devices
 from meta.engine.tasks import Task
-from meta.evaluation import agents_trained
-from meta.evaluation.agents_trained import Contestant
-from meta.results import meta_gradient_plots, plots, summary
-from meta.runs import progress
+from meta.evaluation import contestants, reporting, runner, tuning
+from meta.evaluation.contestants import Contestant
+from meta.evaluation.store import Store, slug
+from meta.results import meta_gradient_plots, normalised, plots
 from meta.runs.workdir import MetricsTable, Workdir
-from meta.training import loop
 from meta.training.experiment import Experiment
-from meta.training.loop import TrainingState
 
 
-class Trained(NamedTuple):
-    """A result of meta-training: a name for the tables, where it comes from, and theta."""
-
-    name: str
-    made: Experiment
-    theta: MetaParams
-
-
-def evaluate_and_report(made: Experiment, workdir: str, state: TrainingState) -> str:
+def evaluate_and_report(made: Experiment, workdir: str) -> str:
     """Trains agents with the result and its rivals on held-out seeds, and reports.
 
     The rivals are the untrained optimizer and the tasks' baselines, with the same budget of
-    environment steps. Rows that are in ``results.csv`` already are not computed again.
+    environment steps. What is in the folder already is not computed again.
 
     Args:
       made: the experiment.
-      workdir: its folder.
-      state: after the last meta-step.
+      workdir: its folder, trained.
 
     Returns:
       The summary as Markdown; it is also in ``summary.md``, beside ``summary.csv``,
       ``results.csv`` and the plots.
     """
-    folder = Workdir(workdir)
-    theta, _ = loop.chosen_theta(made, state)
-    evaluate(made, folder, [Trained(made.optimizer_name, made, theta)])
-    return _report(made, folder)
-
-
-def evaluate(made: Experiment, folder: Workdir, trained: Sequence[Trained]) -> None:
-    """Fills ``results.csv`` with what is not in it yet.
-
-    Args:
-      made: whose tasks, held-out seeds, untrained optimizer and baselines count.
-      folder: of the results.
-      trained: what to evaluate beside those.
-    """
-    stop = progress.StopRequest()
-    with stop.listening():
-        if made.config["evaluation"]["learning_rates"]:
-            baselines = _tuned_baselines(made, folder, stop)
-        else:
-            baselines = {
-                (task.name, name): dict(options)
-                for task in made.tasks
-                for name, options in made.config["tasks"][task.name]["baselines"].items()
-            }
-        jobs = [job for task in made.tasks for job in _contestants(made, trained, task, baselines)]
-        _evaluate(made, folder, jobs, stop)
-
-
-def _tuned_baselines(
-    made: Experiment, folder: Workdir, stop: progress.StopRequest
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """The baselines' options with the best learning rate of the grid."""
-    block = made.config["evaluation"]
-    chosen, rows = {}, []
-    jobs = [
-        (task, name, options)
-        for task in made.tasks
-        for name, options in made.config["tasks"][task.name]["baselines"].items()
-    ]
-    with progress.Progress("tuning baselines", len(jobs), stop) as bar:
-        for task, name, options in jobs:
-            tuning = agents_trained.tune_learning_rate(
-                name,
-                dict(options),
-                block["learning_rates"],
-                task,
-                made.keys.tuning,
-                num_seeds=block["tuning_seeds"],
-                points=block["points"],
-                criterion=block["criterion"],
-                on_progress=bar.share,
-            )
-            chosen[task.name, name] = {**options, "learning_rate": tuning.best}
-            rows.append((task.name, name, tuning))
-            bar.step(learning_rate=tuning.best)
-    agents_trained.write_tuning(folder.tuning, rows)
-    return chosen
-
-
-def _evaluate(
-    made: Experiment,
-    folder: Workdir,
-    jobs: Sequence[tuple[Task, Contestant, Engine | None]],
-    stop: progress.StopRequest,
-) -> None:
-    block = made.config["evaluation"]
-    with progress.Progress("evaluation", len(jobs), stop) as bar:
-        for task, contestant, engine in jobs:
-            if not _is_done(folder, task, contestant.name):
-                rows = agents_trained.train_agents(
-                    contestant,
-                    task,
-                    made.keys.evaluation,
-                    block["num_seeds"],
-                    block["points"],
-                    engine=engine,
-                    on_progress=bar.share,
-                )
-                results.append(folder.results, rows)
-            bar.step()
-
-
-def _contestants(
-    made: Experiment,
-    trained: Sequence[Trained],
-    task: Task,
-    baselines: dict[tuple[str, str], dict[str, Any]],
-) -> list[tuple[Task, Contestant, Engine | None]]:
-    """The trained optimizers, the untrained control, and the task's baselines."""
-    number = made.tasks.index(task)
-    own, compared = _engine(made, number), task.final
-    jobs: list[tuple[Task, Contestant, Engine | None]] = []
-    for name, source, theta in trained:
-        # Families with equal options are the same program: compiled once.
-        same = (source.optimizer_name, source.options) == (made.optimizer_name, made.options)
-        engine = own if same else _engine(source, number)
-        jobs.append((compared, Contestant(name, source.optimizer, theta), engine))
-    control = Contestant(
-        results.untrained(made.optimizer_name), made.optimizer, untrained_theta(made)
-    )
-    jobs.append((compared, control, own))
-    for (where, baseline), options in baselines.items():
-        if where == task.name:
-            made_baseline = learned_opt.make(baseline, **options)
-            jobs.append((compared, Contestant(baseline, made_baseline, {}), None))
-    return jobs
-
-
-def _engine(made: Experiment, number: int) -> Engine:
-    """Of an experiment's optimizer on a task's final comparison: training's own, if it fits."""
-    final = made.tasks[number].final_agent
-    if final is None:
-        return made.engines[number]
-    return Engine(made.optimizer, final, members_per_device=made.config["members_per_device"])
-
-
-def untrained_theta(made: Experiment) -> MetaParams:
-    """Where training began."""
-    return made.trainer.initial_theta(made.keys.training)
-
-
-def _is_done(folder: Workdir, task: Task, optimizer: str) -> bool:
-    if not folder.results.exists():
-        return False
-    return len(results.select(results.read(folder.results), task.name, None, optimizer)) > 0
-
-
-def _report(made: Experiment, folder: Workdir) -> str:
-    """Writes summary and plots from the tables in the folder."""
-    table, rows, text = write_summary(folder)
-    plots.interval_plot(rows, folder.path / "intervals.png")
-    for task in made.tasks:
-        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
-    _plot_meta_training(made, folder, table)
+    result = trained(made, made.optimizer_name, workdir)
+    text = evaluate(made, workdir, [result, *result.controls()])
+    _plot_meta_training(made, Workdir(workdir))
     return text
 
 
-def write_summary(folder: Workdir) -> tuple[results.Table, summary.Summary, str]:
-    """Writes ``summary.md`` and ``summary.csv``; returns table, summary, and it as Markdown."""
-    table = results.read(folder.results)
-    finite = np.isfinite(table.episode_return)
-    note = ""
-    if not finite.all():
-        # A failed run counts as the worst return seen, so that it cannot flatter a mean.
-        worst = float(table.episode_return[finite].min()) if finite.any() else 0.0
-        table = results.fill_failed(table, worst)
-        note = f"\n\n{int((~finite).sum())} points are of failed runs; they count as {worst:g}.\n"
-    rows = summary.summary(table)
-    text = summary.to_markdown(rows) + note
-    folder.write(folder.path / "summary.md", text)
-    summary.write_csv(rows, folder.path / "summary.csv")
-    return table, rows, text
+def trained(made: Experiment, name: str, workdir: str | Path) -> Contestant:
+    """The optimizer that a meta-training left in its folder, under a name for the tables."""
+    return contestants.trained_here(name, str(Workdir(workdir).optimizer), made.initial_theta)
 
 
-def _plot_meta_training(made: Experiment, folder: Workdir, table: results.Table) -> None:
+def evaluate(made: Experiment, workdir: str, rivals: Sequence[Contestant]) -> str:
+    """Computes what is missing of a comparison, and writes summary and plots.
+
+    Args:
+      made: whose tasks, held-out seeds and baselines count.
+      workdir: of the results; its config has all that they depend on.
+      rivals: what is compared beside the baselines.
+
+    Returns:
+      The summary as Markdown.
+
+    Raises:
+      progress.Stopped: stopped by a signal; finished chunks are kept.
+    """
+    asked = evaluation(made, workdir, rivals)
+    store = Store.of_run(workdir)
+    # Results of a theta, or of baselines, that a run which went on for longer has left behind.
+    store.drop(store.outdated(runner.cells(asked)))
+    runner.evaluate(asked, store)
+    return reporting.write(store, reporting.Wishes(), asked.contestants)
+
+
+def evaluation(made: Experiment, workdir: str, rivals: Sequence[Contestant]) -> runner.Evaluation:
+    """What ``evaluate`` computes; the baselines are tuned for it."""
+    block = made.config["evaluation"]
+    return runner.Evaluation(
+        [*rivals, *_baselines(made, workdir)],
+        [_setting(made, task.final) for task in made.tasks],
+        made.keys.evaluation,
+        block["num_seeds"],
+        block["points"],
+        _share(block["num_seeds"]),
+        made.config["members_per_device"],
+    )
+
+
+def _setting(made: Experiment, task: Task) -> runner.Setting:
+    """A task of the experiment, which is built already."""
+    identity = runner.setting(task.name, made.config["tasks"][task.name]).identity
+    return runner.Setting(task.name, identity, lambda: task)
+
+
+def _share(population: int) -> int:
+    return memory.share_of(population, Mesh(np.array(default_devices()), ("seeds",)))
+
+
+def _baselines(made: Experiment, workdir: str) -> list[Contestant]:
+    """The tasks' baselines, with the best learning rates of the grid if there is one."""
+    options: dict[str, dict[str, dict[str, Any]]] = {}
+    for task in made.tasks:
+        for name, given in made.config["tasks"][task.name]["baselines"].items():
+            best = _tuned(made, workdir, task, name, dict(given))
+            options.setdefault(name, {})[task.name] = best
+    return [contestants.baseline(name, by_task) for name, by_task in options.items()]
+
+
+def _tuned(
+    made: Experiment, workdir: str, task: Task, name: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """A baseline's options with the best learning rate, of a search with a folder of its own."""
+    block = made.config["evaluation"]
+    rates = block["learning_rates"]
+    if not rates:
+        return options
+    folder = Path(workdir) / "tuning" / slug(task.name) / slug(name)
+    trials = tuning.Trials(
+        str(folder),
+        {"points": block["points"], "seed": made.config["seed"]},
+        name,
+        _setting(made, task),
+        [handcrafted.hyperparameters(name, **{**options, "learning_rate": r}) for r in rates],
+        ["learning_rate"],
+        made.keys.tuning,
+        block["tuning_seeds"],
+        block["points"],
+        block["criterion"],
+    )
+    tuning.run(trials)
+    return presets.read_preset(folder / "preset.json").options_for(task.name)
+
+
+def _plot_meta_training(made: Experiment, folder: Workdir) -> None:
+    table, _ = normalised.failures_as_worst(results.read(folder.results))
     metrics = MetricsTable(folder.metrics)
     metrics.load(before=10**12)
     if made.outer["name"] == "meta_gradient":

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 import learned_opt
 from learned_opt.base import MetaParams
-from meta import results
-from meta.evaluation import agents_trained
+from meta.engine.population import seed_keys
+from meta.evaluation.store import Store
 from meta.runs import progress
 from meta.runs.checkpoints import Checkpoints
 from meta.runs.logs import open_logs
@@ -69,8 +69,8 @@ def train(made: Experiment, workdir: str) -> TrainingState:
         done = made.trainer.steps_done(state.meta)
         metrics = MetricsTable(folder.metrics)
         metrics.load(before=done + 1)
-        if done < made.num_steps and folder.results.exists():
-            results.drop(folder.results, made.optimizer_name)
+        if done < made.num_steps:  # held-out returns of the theta that there was
+            Store.of_run(workdir).drop((task.name, made.optimizer_name) for task in made.tasks)
         if resumed:
             print(f"going on after {made.trainer.unit} {done}", flush=True)
         state = _train(made, folder, checkpoints, metrics, state, stop)
@@ -156,7 +156,7 @@ def _step(
     if not every or (done % every and done != made.num_steps):
         return state, row
     theta = made.trainer.theta(meta)
-    keys = agents_trained.seed_keys(made.keys.validation, 0, outer["validation_seeds"])
+    keys = seed_keys(made.keys.validation, 0, outer["validation_seeds"])
     # The bar stands at the end of the meta-step meanwhile; stopping is still possible.
     score, by_task = evolution.validate(
         theta, made.tasks, made.engines, keys, on_progress=lambda share: bar.share(1.0)

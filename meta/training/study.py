@@ -149,13 +149,16 @@ def run(study: Study, workdir: str) -> None:
     folder = Workdir(workdir)
     folder.claim(study.config)
     print(describe(study), flush=True)
-    trained = []
+    rivals = []
     for number, variant in enumerate(study.variants, 1):
         print(f"\n{number} of {len(study.variants)}: {variant.name}", flush=True)
-        state = loop.train(variant.made, str(folder.path / variant.name))
-        theta, _ = loop.chosen_theta(variant.made, state)
-        trained.append(final_comparison.Trained(label(variant), variant.made, theta))
-    final_comparison.evaluate(study.variants[0].made, folder, trained)
+        inner = str(folder.path / variant.name)
+        loop.train(variant.made, inner)
+        rivals.append(final_comparison.trained(variant.made, label(variant), inner))
+    first = study.variants[0].made
+    # All variants begin with the same theta: one control is enough.
+    rivals += rivals[0]._replace(name=first.optimizer_name).controls()
+    final_comparison.evaluate(first, workdir, rivals)
 
 
 def label(variant: Variant) -> str:

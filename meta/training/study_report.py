@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from meta import results
-from meta.results import plot_style, plots, summary
+from meta.results import normalised, plot_style, plots
 from meta.runs import progress
 from meta.runs.workdir import MetricsTable, Workdir
-from meta.training import final_comparison, study
+from meta.training import study
 from meta.training.study import Study, Variant
 
 
@@ -33,18 +33,16 @@ class Spent(NamedTuple):
 def write(made: Study, workdir: str) -> str:
     """Writes all of a finished study's report; returns the page as Markdown."""
     folder = Workdir(workdir)
-    table, rows, text = final_comparison.write_summary(folder)
+    text = (folder.path / "summary.md").read_text(encoding="utf-8")
     first = made.variants[0].made
-    plots.interval_plot(rows, folder.path / "intervals.png")
-    for task in first.tasks:
-        plots.return_curves_plot(table, task.name, folder.path / f"returns_{task.name}.png")
     spent = {variant.name: measure(variant, folder) for variant in made.variants}
     if len(made.grid_fields) == 2:
+        table, _ = normalised.failures_as_worst(results.read(folder.results))
         for task in first.tasks:
             heat_map(made, table, task.name, folder)
     else:
         progress_plot(made, spent, folder)
-    page = _page(made, rows, text, spent)
+    page = _page(made, text, spent)
     folder.write(folder.path / "report.md", page)
     return page
 
@@ -116,7 +114,7 @@ def heat_map(made: Study, table: results.Table, task: str, folder: Workdir) -> N
     plot_style.save(figure, folder.path / f"heat_map_{task}.png")
 
 
-def _page(made: Study, rows: summary.Summary, text: str, spent: dict[str, Spent]) -> str:
+def _page(made: Study, text: str, spent: dict[str, Spent]) -> str:
     first = made.variants[0].made
     lines = [
         "# Meta-training compared",

@@ -71,7 +71,7 @@ def test_everything_is_left_behind(finished):
 def test_observing_changes_no_result(finished, tmp_path):
     asked = request(tmp_path / "plain")
     store = Store(asked.workdir, asked.settings)
-    runner.evaluate(asked, contestants.resolve(asked.optimizers), store)
+    runner.evaluate(asked.evaluation(contestants.resolve(asked.optimizers)), store)
     plain = results.read(tmp_path / "plain" / "results.csv")
     observed = results.read(finished[0] / "results.csv")
     np.testing.assert_allclose(plain.episode_return, observed.episode_return, atol=1e-6)

@@ -62,10 +62,10 @@ def one_layer_alone(**options):
 def shared_programs():
     """Optimizers and engines are made once for all tests, which compiles once."""
     optimizers, engines = {}, {}
-    load, engine = contestants.Entry.load, runner.Engine
+    load, engine = contestants.Contestant.load, runner.Engine
 
     def load_once(self, task):
-        key = json.dumps(self.identity(task, False))
+        key = json.dumps(self._replace(untrained=False).identity(task))
         if key not in optimizers:
             optimizers[key] = load(self, task)
         return optimizers[key]
@@ -85,7 +85,7 @@ def shared_programs():
     learned_opt.register("scaled_gradient", scaled_gradient)
     learned_opt.register("one_layer_alone", one_layer_alone)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contestants.Entry, "load", load_once)
+        patch.setattr(contestants.Contestant, "load", load_once)
         patch.setattr(runner, "Engine", engine_once)
         patch.setattr(stats, "_bootstrap", short_bootstrap)
         yield
@@ -234,8 +234,10 @@ def test_untrained_controls_can_be_left_out_and_each_seed_has_a_theta_of_its_own
     evaluate(tmp_path / "run", theta_file, untrained=False, num_seeds=2)
     table = results.read(tmp_path / "run" / "results.csv")
     assert table.optimizers() == ["mine"]
-    trained = learned_opt.load(theta_file)
-    draw = lambda first: runner._thetas(trained, True, jax.random.key(0), first, 2)["rate"]  # noqa: E731
+    (mine,) = contestants.resolve([theta_file])
+    job = runner.Job(mine.controls()[0], None, None, [], 0)
+    run = runner.Run(job, None, learned_opt.load(theta_file), 2)
+    draw = lambda first: runner._thetas(run, jax.random.key(0), first, 2)["rate"]  # noqa: E731
     both = draw(0)
     assert both[0] != both[1]
     np.testing.assert_array_equal(draw(1)[0], both[1])
@@ -260,8 +262,8 @@ def test_a_learned_optimizer_is_run_without_its_dormancy_input_beside_itself(tmp
     learned_opt.save(tmp_path / "dormant.npz", "needs_dormancy", {"rate": jnp.float32(0.03)})
     entries = contestants.resolve([str(tmp_path / "dormant.npz"), "adam"], neutral_dormancy=True)
     assert [entry.name for entry in entries] == ["dormant", "dormant (dormancy 1)", "adam"]
-    assert [entry.has_control for entry in entries] == [True, False, False]
-    assert entries[0].identity("catch", False) != entries[1].identity("catch", False)
+    assert [len(entry.controls()) for entry in entries] == [1, 0, 0]
+    assert entries[0].identity("catch") != entries[1].identity("catch")
     params, told = {"w": jnp.zeros(2)}, {"w": jnp.full(2, 5.0)}
     updates = []
     for entry in entries[:2]:

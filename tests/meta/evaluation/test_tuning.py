@@ -10,7 +10,7 @@ import pytest
 
 from learned_opt import presets
 from meta.engine.population import Engine
-from meta.evaluation import agents_trained, contestants, tuning, tuning_report, tuning_space
+from meta.evaluation import contestants, tuning, tuning_report, tuning_space
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store
 from meta.evaluation.tuning import Search
@@ -110,7 +110,7 @@ def test_criteria_choose_anew_without_new_runs(finished, tmp_path, monkeypatch):
     assert "criterion: area" in tuning.tune(search(folder, criterion="area"))
     cell = json.loads((folder / "manifest.json").read_text())["cells"][0]
     curves = Store(folder, *_settings(folder)).curves("catch", cell["optimizer"])
-    expected = agents_trained.CRITERIA["area"](np.array([curves[0].episode_return]))
+    expected = tuning.CRITERIA["area"](np.array([curves[0].episode_return]))
     assert float(next(r for r in table(folder) if _is(r, cell))["seed_0"]) == expected.item()
 
 

@@ -210,14 +210,3 @@ def test_area_under_curve_weighs_by_steps():
 def test_runs_that_cannot_be_compared_are_refused(rows, message, helper):
     with pytest.raises(ValueError, match=message):
         getattr(results, helper)(results.from_rows(rows), "breakout", "open")
-
-
-def test_fill_failed_replaces_what_is_not_finite_and_nothing_else():
-    values = [float("nan"), 3.0, float("-inf"), -2.0]
-    table = results.from_rows([row(seed, 5, value) for seed, value in enumerate(values)])
-    np.testing.assert_array_equal(
-        results.fill_failed(table, -7.0).episode_return, [-7.0, 3.0, -7.0, -2.0]
-    )
-    assert np.isnan(table.episode_return[0])
-    with pytest.raises(ValueError, match="finite"):
-        results.fill_failed(table, float("nan"))

@@ -44,8 +44,8 @@ def test_configs_build(name, mode, folder):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_run_ends_in_tables_of_test_accuracies(name, folder, tmp_path):
     made = experiment.build(config(name, folder))
-    state = loop.train(made, str(tmp_path))
-    text = final_comparison.evaluate_and_report(made, str(tmp_path), state)
+    loop.train(made, str(tmp_path))
+    text = final_comparison.evaluate_and_report(made, str(tmp_path))
     family = made.optimizer_name
     table = results.read(tmp_path / "results.csv")
     assert set(table.optimizers()) == {family, results.untrained(family), "adam"}
@@ -53,7 +53,7 @@ def test_a_run_ends_in_tables_of_test_accuracies(name, folder, tmp_path):
     # Accuracies are whole numbers of test examples, and hardly ever of validation examples.
     right = table.episode_return * NUM_TEST
     np.testing.assert_allclose(right, np.round(right), atol=1e-3)
-    with open(tmp_path / "tuning.csv") as file:
+    with open(tmp_path / "tuning" / "digits" / "adam" / "tuning.csv") as file:
         scores = np.array([float(row["score"]) for row in csv.DictReader(file)])
     right = scores * NUM_VALIDATION * 2  # the mean over two seeds
     np.testing.assert_allclose(right, np.round(right), atol=1e-3)
@@ -66,7 +66,7 @@ def test_datasets_are_evaluated_by_name(folder, tmp_path):
         agent_options={"batch_size": 16, "num_minibatches": 4, "widths": [4]},
     )  # fmt: skip
     store = Store(asked.workdir, asked.settings)
-    runner.evaluate(asked, contestants.resolve(asked.optimizers), store)
+    runner.evaluate(asked.evaluation(contestants.resolve(asked.optimizers)), store)
     table = results.read(tmp_path / "results.csv")
     assert set(table.agent) == {"supervised"} and set(table.env_steps) == {128, 256}
     right = table.episode_return * NUM_TEST

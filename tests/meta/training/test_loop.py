@@ -1,5 +1,6 @@
 """Whole small meta-trainings: what they leave, and that a crash costs nothing."""
 
+import csv
 import json
 import os
 import signal
@@ -12,6 +13,9 @@ import learned_opt
 from agents import environments
 from configs import blocks
 from meta import results
+from meta.engine.population import Engine
+from meta.evaluation import runner
+from meta.evaluation.store import Store
 from meta.runs import progress
 from meta.runs.workdir import WorkdirError
 from meta.training import experiment, final_comparison, loop
@@ -47,23 +51,67 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted):
-    folder, state = uninterrupted
-    text = final_comparison.evaluate_and_report(experiment.build(config()), str(folder), state)
+    folder, _ = uninterrupted
+    text = final_comparison.evaluate_and_report(experiment.build(config()), str(folder))
     assert "open (untrained)" in text
     left = {entry.name for entry in folder.iterdir()}
     assert left >= {
         "config.json", "metrics.csv", "checkpoints", "optimizer.npz", "results.csv",
-        "summary.csv", "summary.md", "tuning.csv", "meta_training.png", "intervals.png",
-        "returns_two.png", "overview_two.png",
+        "summary.csv", "summary.md", "tuning", "meta_training.png", "intervals.png",
+        "returns_two.png", "overview_two.png", "manifest.json", "chunks",
     }  # fmt: skip
     trained = learned_opt.load(folder / "optimizer.npz")
     assert trained.metadata["training"]["meta_steps"] == 3
     assert trained.metadata["training"]["env_steps"] == 3 * 4 * 512
     rows = (folder / "results.csv").read_text().splitlines()
     assert rows[0] == "task,agent,optimizer,seed,env_steps,episode_return"
-    before = (folder / "results.csv").stat().st_mtime_ns
-    final_comparison.evaluate_and_report(experiment.build(config()), str(folder), state)
-    assert (folder / "results.csv").stat().st_mtime_ns == before  # nothing was done again
+    with open(folder / "tuning" / "two" / "adam" / "tuning.csv") as file:
+        scores = {float(row["learning_rate"]): row for row in csv.DictReader(file)}
+    best = max(scores.values(), key=lambda row: float(row["score"]))
+    assert set(scores) == {0.01, 0.1} and best["chosen"] == "1"
+
+
+def test_a_finished_run_computes_nothing_again(uninterrupted, monkeypatch):
+    folder, _ = uninterrupted
+    made = experiment.build(config())
+    text = final_comparison.evaluate_and_report(made, str(folder))
+    kept = lambda: {  # noqa: E731
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for name in ("*.csv", "*.npz", "*.json", "*.md")
+        for path in folder.rglob(name)
+        if path.parent.parent.name != "checkpoints" and path.name != "metrics.csv"
+    }
+    before = kept()
+    monkeypatch.setattr(Engine, "run", None)  # would raise if called
+    loop.train(made, str(folder))
+    assert final_comparison.evaluate_and_report(made, str(folder)) == text
+    changed = [str(path) for path, content in kept().items() if before[path] != content]
+    assert all(path.endswith("optimizer.npz") for path in changed)
+    assert {path: content for path, (_, content) in kept().items()} == {
+        path: content for path, (_, content) in before.items()
+    }
+
+
+def test_a_failed_run_counts_as_the_worst_of_its_own_task_in_a_run_of_two(tmp_path):
+    values = config(num_generations=1, validate_every=0)
+    values["tasks"]["low"] = json.loads(json.dumps(values["tasks"]["two"]))
+    values["evaluation"]["learning_rates"] = ()
+    loop.train(experiment.build(values), str(tmp_path))
+    returns = {"two": [5.0, np.nan], "low": [-7.0, -9.0]}
+    made = experiment.build(values)
+    result = final_comparison.trained(made, "open", tmp_path)
+    asked = final_comparison.evaluation(made, str(tmp_path), [result, *result.controls()])
+    store = Store.of_run(tmp_path)
+    with store.writing():
+        for cell in runner.cells(asked):
+            store.begin(cell, 1)
+            curves = np.array(returns[cell.task])[:, None] * np.ones((1, 3))
+            store.write_chunk(cell, [0, 1], np.array([128, 256, 512]), curves)
+    text = final_comparison.evaluate_and_report(made, str(tmp_path))
+    assert "9 on two (as 5)" in text  # 3 points of a seed of 3 optimizers
+    with open(tmp_path / "summary.csv") as file:
+        means = {(row["task"], row["optimizer"]): row["mean"] for row in csv.DictReader(file)}
+    assert float(means["two", "open"]) == 5.0 and float(means["low", "open"]) == -8.0
 
 
 def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_path, monkeypatch):
@@ -123,9 +171,8 @@ def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
 def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     loop.run(config(num_generations=2), str(folder))
-    names = ("open", "open (untrained)", "adam")
-    rows = [results.Row("two", "ppo", name, 0, 256, 0.5) for name in names]
-    results.append(folder / "results.csv", rows)
+    made = experiment.build(config(num_generations=2))
+    final_comparison.evaluate_and_report(made, str(folder))
     with pytest.raises(WorkdirError, match=r"outer\.num_generations may be larger"):
         loop.run(config(num_generations=1), str(folder))
     with pytest.raises(WorkdirError, match="sigma"):
@@ -133,8 +180,11 @@ def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
     state = loop.run(config(), str(folder))
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
     # The returns that were there were of the shorter run's optimizer.
-    left = results.read(folder / "results.csv")
-    assert left.optimizers() == ["open (untrained)", "adam"]
+    rivals = ["open (untrained)", "adam"]
+    assert results.read(folder / "results.csv").optimizers() == rivals
+    final_comparison.evaluate_and_report(experiment.build(config()), str(folder))
+    whole = results.read(folder / "results.csv")
+    assert sorted(whole.optimizers()) == sorted(["open", *rivals])
     assert json.loads((folder / "config.json").read_text())["outer"]["num_generations"] == 3
 
 
