@@ -1,6 +1,5 @@
 """What follows meta-training: comparing the result with baselines, plots and tables."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from meta.engine.population import Engine
 from meta.engine.tasks import Task
 from meta.evaluation import agents_trained
 from meta.evaluation.agents_trained import Contestant
-from meta.results import meta_gradient_plots, plots, summary
+from meta.results import plots, summary
 from meta.runs import progress
 from meta.runs.workdir import MetricsTable, Workdir
 from meta.training import loop
@@ -60,13 +59,13 @@ def evaluate(made: Experiment, folder: Workdir, trained: Sequence[Trained]) -> N
     """
     stop = progress.StopRequest()
     with stop.listening():
-        if made.config["evaluation"]["learning_rates"]:
+        if made.evaluation.learning_rates:
             baselines = _tuned_baselines(made, folder, stop)
         else:
             baselines = {
                 (task.name, name): dict(options)
                 for task in made.tasks
-                for name, options in made.config["tasks"][task.name]["baselines"].items()
+                for name, options in made.baselines[task.name].items()
             }
         jobs = [job for task in made.tasks for job in _contestants(made, trained, task, baselines)]
         _evaluate(made, folder, jobs, stop)
@@ -76,24 +75,24 @@ def _tuned_baselines(
     made: Experiment, folder: Workdir, stop: progress.StopRequest
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """The baselines' options with the best learning rate of the grid."""
-    block = made.config["evaluation"]
+    settings = made.evaluation
     chosen, rows = {}, []
     jobs = [
         (task, name, options)
         for task in made.tasks
-        for name, options in made.config["tasks"][task.name]["baselines"].items()
+        for name, options in made.baselines[task.name].items()
     ]
     with progress.Progress("tuning baselines", len(jobs), stop) as bar:
         for task, name, options in jobs:
             tuning = agents_trained.tune_learning_rate(
                 name,
                 dict(options),
-                block["learning_rates"],
+                settings.learning_rates,
                 task,
                 made.keys.tuning,
-                num_seeds=block["tuning_seeds"],
-                points=block["points"],
-                criterion=block["criterion"],
+                num_seeds=settings.tuning_seeds,
+                points=settings.points,
+                criterion=settings.criterion,
                 on_progress=bar.share,
             )
             chosen[task.name, name] = {**options, "learning_rate": tuning.best}
@@ -109,7 +108,7 @@ def _evaluate(
     jobs: Sequence[tuple[Task, Contestant, Engine | None]],
     stop: progress.StopRequest,
 ) -> None:
-    block = made.config["evaluation"]
+    settings = made.evaluation
     with progress.Progress("evaluation", len(jobs), stop) as bar:
         for task, contestant, engine in jobs:
             if not _is_done(folder, task, contestant.name):
@@ -117,8 +116,8 @@ def _evaluate(
                     contestant,
                     task,
                     made.keys.evaluation,
-                    block["num_seeds"],
-                    block["points"],
+                    settings.num_seeds,
+                    settings.points,
                     engine=engine,
                     on_progress=bar.share,
                 )
@@ -157,7 +156,7 @@ def _engine(made: Experiment, number: int) -> Engine:
     final = made.tasks[number].final_agent
     if final is None:
         return made.engines[number]
-    return Engine(made.optimizer, final, members_per_device=made.config["members_per_device"])
+    return Engine(made.optimizer, final, members_per_device=made.members_per_device)
 
 
 def untrained_theta(made: Experiment) -> MetaParams:
@@ -201,26 +200,5 @@ def write_summary(folder: Workdir) -> tuple[results.Table, summary.Summary, str]
 def _plot_meta_training(made: Experiment, folder: Workdir, table: results.Table) -> None:
     metrics = MetricsTable(folder.metrics)
     metrics.load(before=10**12)
-    if made.outer["name"] == "meta_gradient":
-        path = folder.path / "meta_training.png"
-        names = [task.name for task in made.tasks]
-        meta_gradient_plots.meta_training_plot(metrics.rows, names, path)
-        return
-    history = _history(metrics)
-    plots.meta_training_plot(history, folder.path / "meta_training.png")
-    for task in made.tasks:
-        overview = folder.path / f"overview_{task.name}.png"
-        plots.overview_plot(history, table, task.name, overview)
-
-
-def _history(metrics: MetricsTable) -> dict[str, list]:
-    """What the plot of evolution shows, from the metrics table."""
-    columns = ("fitness_mean", "fitness_min", "fitness_max")
-    history: dict[str, list] = {name: [row[name] for row in metrics.rows] for name in columns}
-    history["generation"] = [row["meta_step"] for row in metrics.rows]
-    history["validation"] = [
-        (row["meta_step"], row["validation"])
-        for row in metrics.rows
-        if math.isfinite(row.get("validation", math.nan))
-    ]
-    return history
+    names = [task.name for task in made.tasks]
+    made.outer_loop.plot(metrics.rows, names, folder.path / "meta_training.png", table)
