@@ -81,6 +81,17 @@ def meta_gradient(num_meta_steps: int) -> ConfigDict:
     return ConfigDict(outer_loop.block("meta_gradient", num_meta_steps))
 
 
+def brax_meta_gradient() -> ConfigDict:
+    """The outer loop by meta-gradients as the Optim4RL paper has it on Brax."""
+    outer = meta_gradient(num_meta_steps=600)
+    outer.num_agents = 8
+    outer.reset_interval = 512
+    outer.learning_rate = 1e-5
+    outer.remat = "iteration"
+    outer.checkpoint_every = 10
+    return outer
+
+
 def brax_optim4rl_agent(entropy_coefficient: float, reward_scale: float) -> ConfigDict:
     """PPO on Brax as the Optim4RL paper meta-trains with.
 
@@ -153,9 +164,13 @@ def search_short_runs(config: ConfigDict) -> None:
     config.outer.checkpoint_every = 5
     config.outer.validate_every = 10
     config.outer.validation_seeds = 32
+    evaluate_short_runs(config, points=20)
+
+
+def evaluate_short_runs(config: ConfigDict, points: int) -> None:
+    """Held-out seeds enough for close results, and baselines at the best of six rates."""
     config.evaluation.num_seeds = 32
-    config.evaluation.points = 20
-    config.evaluation.criterion = "final_return"
+    config.evaluation.points = points
     config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
     config.evaluation.tuning_seeds = 16
 

@@ -62,6 +62,7 @@ def build(config: dict[str, Any]) -> Study:
     Raises:
       ValueError: something is unknown or does not fit; names the variant.
     """
+    config = copy.deepcopy(config)
     budget, validations, base = config["budget"], config["validations"], config["base"]
     if budget < 1 or validations < 1:
         raise ValueError(
@@ -75,6 +76,8 @@ def build(config: dict[str, Any]) -> Study:
             affordable = _affordable(changed(base, changes), budget, validations)
         except ValueError as error:
             raise ValueError(f"variant {name!r}: {error}") from error
+        if "outer" in changes:  # a variant's own block is recorded with the length it is given
+            changes["outer"] = affordable.config["outer"]
         variants.append(Variant(name, point, affordable, _differences(base, affordable.config)))
     return Study(config, budget, grid, variants)
 

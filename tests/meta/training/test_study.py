@@ -58,6 +58,14 @@ def test_a_grid_makes_a_variant_of_each_point():
     assert made.variants[0].name == "learning_rate=1e-05,reset_interval=1"
 
 
+def test_the_record_holds_a_variants_own_block_as_it_is_trained():
+    config = es_against_gradients()
+    record = study.build(config).config
+    assert record["variants"]["es"]["outer"]["num_generations"] == 256 // (4 * 32)
+    assert config["variants"]["es"]["outer"]["num_generations"] == 1
+    assert study.build(record).config == record
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
