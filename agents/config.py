@@ -37,7 +37,8 @@ class AgentConfig:
       reward_scale: multiplies the rewards that the agent learns from; > 0.
       truncation: ``bootstrap`` gives a time-limited episode's last state its value;
         ``terminate`` treats the limit as a death, as the papers' code does.
-      equal_hidden: start actor and critic with equal hidden layers (OPEN's code).
+      equal_hidden: start actor and critic with equal hidden layers (OPEN's code); must be False
+        with a ``shared`` network.
     """
 
     algorithm: str = "ppo"
@@ -63,7 +64,7 @@ class AgentConfig:
     normalize_rewards: bool = False
     reward_scale: float = 1.0
     truncation: str = "terminate"
-    equal_hidden: bool = False
+    equal_hidden: bool = True
 
     def __post_init__(self):
         if self.algorithm not in ("ppo", "a2c"):

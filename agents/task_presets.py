@@ -1,10 +1,14 @@
 """The settings that the papers train agents with, by environment: plain dicts.
 
-What a config file and the evaluation of an environment by name share. Everything here is
-data, and nothing is imported, so that configs may read it.
+What a config file and the evaluation of an environment by name share. What each setting means
+stands at ``AgentConfig`` and ``SupervisedConfig``, whose defaults are the first of them.
 """
 
+import dataclasses
 from typing import Any
+
+from agents.config import AgentConfig
+from agents.supervised import SupervisedConfig
 
 _MINATAR = ("asterix", "breakout", "freeway", "spaceinvaders")
 _BRAX = (
@@ -65,35 +69,24 @@ def optimizer_preset(env: str) -> str:
     return "gridworld" if name in _OPEN_GRIDWORLDS else name
 
 
+# The horizon is the task's; a block that needs one of the others adds it.
+_NOT_LISTED = (
+    "algorithm", "total_timesteps", "convolutions", "critic_widths", "critic_activation",
+)  # fmt: skip
+_OF_PPO = ("num_epochs", "num_minibatches", "clip_epsilon", "normalize_advantages")
+
+
 def minatar_agent() -> dict[str, Any]:
     """An inner loop: PPO on MinAtar as in the OPEN paper, table 3.
 
     What PPO and A2C share stands at the top; ``ppo`` and ``a2c`` hold what each has of its
     own, so that changing ``name`` swaps the algorithm with its own counts.
     """
+    defaults = dataclasses.asdict(AgentConfig())
     return {
-        "name": "ppo",
-        "num_envs": 64,
-        "num_steps": 128,  # steps of each environment per iteration
-        "discount": 0.99,
-        "gae_lambda": 0.95,
-        "value_coefficient": 0.5,
-        "entropy_coefficient": 0.01,
-        "max_grad_norm": 0.5,  # of actor and critic apart; 0: no clipping
-        "network": "separate",  # or shared: one trunk with two heads
-        "widths": (64, 64),
-        "activation": "relu",
-        "reward_scale": 1.0,
-        "normalize_observations": False,
-        "normalize_rewards": False,
-        "truncation": "terminate",  # as the paper; "bootstrap" is the correct treatment
-        "equal_hidden": True,  # actor and critic start with equal hidden layers
-        "ppo": {
-            "num_epochs": 4,
-            "num_minibatches": 8,
-            "clip_epsilon": 0.2,
-            "normalize_advantages": True,
-        },
+        "name": defaults["algorithm"],
+        **{k: v for k, v in defaults.items() if k not in (*_NOT_LISTED, *_OF_PPO)},
+        "ppo": {name: defaults[name] for name in _OF_PPO},
         "a2c": {"num_epochs": 1, "num_minibatches": 1, "normalize_advantages": False},
     }
 
@@ -123,14 +116,10 @@ def gridworld_agent() -> dict[str, Any]:
 
 def supervised_agent() -> dict[str, Any]:
     """Supervised learning of a dataset, with networks as large as those of PPO on MinAtar."""
+    defaults = dataclasses.asdict(SupervisedConfig())
     return {
-        "name": "supervised",
-        "batch_size": 64,
-        "num_minibatches": 16,  # in an iteration, after which the accuracy is measured
-        "widths": (64, 64),
-        "activation": "relu",
-        "l2": 0.0,  # weight of half the squared norm of the kernels in the loss
-        "max_grad_norm": 0.0,  # 0: no clipping
+        "name": defaults["algorithm"],
+        **{k: v for k, v in defaults.items() if k not in _NOT_LISTED},
     }
 
 

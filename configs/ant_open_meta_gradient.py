@@ -16,12 +16,6 @@ def get_config(mode: str = "full") -> ConfigDict:
     smoke = blocks.check_mode(mode)
     task = blocks.task("ant", 5e7, blocks.brax_agent())
     task.env_options = ConfigDict({"backend": "positional"})
-    outer = blocks.meta_gradient(num_meta_steps=600)
-    outer.num_agents = 8
-    outer.reset_interval = 512
-    outer.learning_rate = 1e-5
-    outer.remat = "iteration"
-    outer.checkpoint_every = 10
-    config = blocks.experiment({"ant": task}, outer=outer)
+    config = blocks.experiment({"ant": task}, outer=blocks.brax_meta_gradient())
     config.optimizer.options.initial_theta = "random"
     return blocks.shrink(config) if smoke else config

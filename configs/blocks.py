@@ -1,13 +1,20 @@
 """The parts that experiments share.
 
-Every experiment is a ``ConfigDict`` with the same fields; ``experiment`` makes them, with
-what each means. Any field can be overridden on the command line, for example
-``--config.outer.population_size=32 --config.tasks.ant.agent.name=a2c``.
+Every experiment is a ``ConfigDict`` with the same fields; ``experiment`` makes them. What each
+means, and its default, stands at the settings that it becomes: ``AgentConfig``,
+``SupervisedConfig``, ``EvolutionConfig``, ``MetaGradientConfig``, ``Schedule``,
+``EvaluationSettings``, ``LogSettings``. Any field can be overridden on the command line, for
+example ``--config.outer.population_size=32 --config.tasks.ant.agent.name=a2c``.
 """
+
+import dataclasses
 
 from ml_collections import ConfigDict
 
 from agents import task_presets
+from meta.runs.logs import LogSettings
+from meta.training import outer_loop
+from meta.training.experiment import EvaluationSettings
 
 MODES = ("full", "smoke")
 
@@ -65,56 +72,24 @@ def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None
 
 
 def evolution(num_generations: int) -> ConfigDict:
-    """The outer loop by ES: OPEN paper, table 7, MinAtar."""
-    return ConfigDict(
-        {
-            "name": "es",
-            "num_generations": num_generations,
-            "strategy": "Open_ES",  # any evosax strategy
-            "population_size": 64,
-            "sigma": 0.03,
-            "sigma_decay": 0.999,
-            "learning_rate": 0.03,
-            "learning_rate_decay": 0.999,
-            "adam_b1": 0.99,
-            "adam_b2": 0.999,
-            "fitness_shaping": "centered_rank",  # or pairwise, standardize, none
-            "num_rollouts": 1,  # inner runs per member, averaged
-            "keys_per": "generation",  # or pair, member: what shares its randomness
-            "strategy_options": ConfigDict(),
-            "checkpoint_every": 4,  # generations
-            "validate_every": 24,  # generations between validations of the mean theta
-            "validation_seeds": 8,
-        }
-    )
+    """The outer loop by ES: OPEN paper, table 7, MinAtar. Fields: ``EvolutionConfig``."""
+    return ConfigDict(outer_loop.block("es", num_generations))
 
 
 def meta_gradient(num_meta_steps: int) -> ConfigDict:
-    """The outer loop by truncated meta-gradients with pipeline training, as Optim4RL's."""
-    return ConfigDict(
-        {
-            "name": "meta_gradient",
-            "num_meta_steps": num_meta_steps,
-            "num_agents": 64,
-            "agents_per_device": 0,  # taken on at once; 0: automatic
-            "inner_updates": 4,  # iterations of the agents per meta-step
-            "pipeline": True,  # False: agents are never reset
-            "reset_interval": 64,  # meta-steps of an agent's life
-            "num_envs": 0,  # of each agent in meta-training; 0: as its task says
-            "optimizer": "adam",  # any of optax
-            "optimizer_options": ConfigDict(),
-            "learning_rate": 1e-4,
-            "learning_rate_decay": 1.0,
-            "clip": "norm",  # or value, none
-            "clip_size": 0.5,
-            "regularization": 0.0,  # of the squared norm of inner updates
-            "second_order": False,
-            "remat": "update",  # recomputed in the backward pass: none, update, iteration
-            "checkpoint_every": 50,  # meta-steps
-            "validate_every": 0,  # 0: never, the last theta is the result
-            "validation_seeds": 8,
-        }
-    )
+    """Truncated meta-gradients with pipeline training, as Optim4RL's: ``MetaGradientConfig``."""
+    return ConfigDict(outer_loop.block("meta_gradient", num_meta_steps))
+
+
+def brax_meta_gradient() -> ConfigDict:
+    """The outer loop by meta-gradients as the Optim4RL paper has it on Brax."""
+    outer = meta_gradient(num_meta_steps=600)
+    outer.num_agents = 8
+    outer.reset_interval = 512
+    outer.learning_rate = 1e-5
+    outer.remat = "iteration"
+    outer.checkpoint_every = 10
+    return outer
 
 
 def brax_optim4rl_agent(entropy_coefficient: float, reward_scale: float) -> ConfigDict:
@@ -159,7 +134,7 @@ def experiment(
     outer: ConfigDict | None = None,
 ) -> ConfigDict:
     """A whole experiment: by evolution, unless another outer loop is given."""
-    config = ConfigDict(
+    return ConfigDict(
         {
             "seed": 0,
             "optimizer": {"name": optimizer, "options": ConfigDict()},  # learned_opt.make
@@ -167,17 +142,10 @@ def experiment(
             "members_per_device": 0,  # inner runs batched on a device; 0: automatic
             "tasks": ConfigDict(tasks),
             "outer": outer or evolution(num_generations),
-            "evaluation": {
-                "num_seeds": 16,  # held out
-                "points": 40,  # of each return curve
-                "criterion": "final_return",  # or area; what baselines are tuned by
-                "learning_rates": (),  # of baselines, to tune over; empty: as the task says
-                "tuning_seeds": 8,
-            },
-            "logging": {"tensorboard": True, "wandb_project": ""},
+            "evaluation": dataclasses.asdict(EvaluationSettings()),
+            "logging": dataclasses.asdict(LogSettings()),
         }
     )
-    return config
 
 
 def search_short_runs(config: ConfigDict) -> None:
@@ -196,9 +164,13 @@ def search_short_runs(config: ConfigDict) -> None:
     config.outer.checkpoint_every = 5
     config.outer.validate_every = 10
     config.outer.validation_seeds = 32
+    evaluate_short_runs(config, points=20)
+
+
+def evaluate_short_runs(config: ConfigDict, points: int) -> None:
+    """Held-out seeds enough for close results, and baselines at the best of six rates."""
     config.evaluation.num_seeds = 32
-    config.evaluation.points = 20
-    config.evaluation.criterion = "final_return"
+    config.evaluation.points = points
     config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
     config.evaluation.tuning_seeds = 16
 
@@ -208,15 +180,8 @@ def shrink(config: ConfigDict) -> ConfigDict:
 
     The same code paths and environments, far too little training to learn anything.
     """
-    if config.outer.name == "es":
-        config.outer.num_generations = 3
-        config.outer.population_size = 4
-        config.outer.validate_every = 2
-    else:
-        config.outer.num_meta_steps = 4
-        config.outer.num_agents = 4
-        config.outer.inner_updates = 2
-        config.outer.reset_interval = 2
+    config.outer.update(outer_loop.get(config.outer.name).smoke)
+    if "num_envs" in config.outer:
         config.outer.num_envs = min(config.outer.num_envs, 8)
     config.outer.checkpoint_every = 1
     config.outer.validation_seeds = 2

@@ -19,13 +19,17 @@ from ml_collections import ConfigDict
 from configs import blocks
 
 
-def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
+def digits_task() -> ConfigDict:
     task = blocks.task("tfds/digits", 5_120, blocks.supervised_agent())
     task.agent.batch_size = 32
     task.agent.widths = (16, 16)
     task.baselines = ConfigDict({"adam": {"anneal": True}})
-    config = blocks.experiment({"digits": task}, num_generations=120)
+    return task
+
+
+def get_config(mode: str = "full") -> ConfigDict:
+    smoke = blocks.check_mode(mode)
+    config = blocks.experiment({"digits": digits_task()}, num_generations=120)
     blocks.search_short_runs(config)
     config.outer.validation_seeds = 16
     config.evaluation.points = 10

@@ -16,15 +16,11 @@ iterations (``inner_updates=5``, ``reset_interval=2``) keep it steady at five ti
 
 from ml_collections import ConfigDict
 
-from configs import blocks, optim4rl_blocks
+from configs import blocks, digits_open, optim4rl_blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
     smoke = blocks.check_mode(mode)
-    task = blocks.task("tfds/digits", 5_120, blocks.supervised_agent())
-    task.agent.batch_size = 32
-    task.agent.widths = (16, 16)
-    task.baselines = ConfigDict({"adam": {"anneal": True}})
     outer = blocks.meta_gradient(num_meta_steps=500)
     outer.num_agents = 16
     outer.inner_updates = 1
@@ -34,11 +30,7 @@ def get_config(mode: str = "full") -> ConfigDict:
     outer.learning_rate_decay = 0.995
     outer.validate_every = 50
     outer.validation_seeds = 16
-    config = blocks.experiment({"digits": task}, outer=outer)
+    config = blocks.experiment({"digits": digits_open.digits_task()}, outer=outer)
     config = optim4rl_blocks.optim4rl(config, 1e-3, None)
-    config.evaluation.num_seeds = 32
-    config.evaluation.points = 10
-    config.evaluation.criterion = "final_return"
-    config.evaluation.learning_rates = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1)
-    config.evaluation.tuning_seeds = 16
+    blocks.evaluate_short_runs(config, points=10)
     return blocks.shrink(config) if smoke else config

@@ -48,11 +48,6 @@ def brax(env: str, entropy_coefficient: float, reward_scale: float, mode: str) -
     task = blocks.task(f"brax/{env}", 1e8, agent)
     task.env_options = ConfigDict({"backend": "spring"})
     task.baselines = ConfigDict({"adam": {"learning_rate": 3e-4}})
-    outer = blocks.meta_gradient(num_meta_steps=600)
-    outer.num_agents = 8
-    outer.reset_interval = 512
-    outer.learning_rate = 1e-5
-    outer.remat = "iteration"
-    outer.checkpoint_every = 10
-    config = optim4rl(blocks.experiment({env: task}, outer=outer), 3e-4, 1.0)
+    config = blocks.experiment({env: task}, outer=blocks.brax_meta_gradient())
+    optim4rl(config, 3e-4, 1.0)
     return blocks.shrink(config) if smoke else config

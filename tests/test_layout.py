@@ -41,9 +41,20 @@ MAY_IMPORT = {
     "meta.analysis": (*_TASKS, *_META_GROUND, "meta.evaluation"),
     "meta.export": (*_TASKS, "meta.engine", "meta.evaluation", "meta.runs"),
     "meta.benchmarks": (*_TASKS, "meta.engine", "meta.training"),
-    "meta.report": (*_TASKS, *_META_GROUND, "meta.evaluation", "third_party"),
+    "meta.report": (
+        *_TASKS,
+        *_META_GROUND,
+        "meta.evaluation",
+        "meta.training.outer_loop",
+        "third_party",
+    ),
     "meta": ("agents", "learned_opt", "third_party"),
-    "configs": ("agents.task_presets",),  # the papers' settings
+    "configs": (  # the papers' settings, and the defaults of what a run consists of
+        "agents.task_presets",
+        "meta.runs.logs",
+        "meta.training.experiment",
+        "meta.training.outer_loop",
+    ),
     "launchers": ("meta",),
 }
 

@@ -45,6 +45,7 @@ def make_inner_loop(
         normalize_advantages=False,
         max_grad_norm=0.0,
         network="shared",
+        equal_hidden=False,
         convolutions=case.convolutions,
         widths=case.widths,
     )

@@ -18,7 +18,6 @@ from meta.report import html as page
 from meta.report.setup import task_settings
 from meta.report.sources import Folder
 from meta.results import (
-    meta_gradient_plots,
     normalised,
     normalised_plots,
     plot_style,
@@ -26,6 +25,7 @@ from meta.results import (
     summary,
 )
 from meta.results.normalised import Comparison
+from meta.training import outer_loop
 from third_party.published import Published
 
 
@@ -63,27 +63,12 @@ def meta_training(folders: list[Folder]) -> str:
 def _curves(run: Folder) -> str:
     if not run.metrics:
         return page.missing("There is no meta-step to draw.")
-    if run.kind == "es":
-        return drawn(
-            lambda path: plots.meta_training_plot(_history(run), path),
-            f"{run.label}: fitness (episode return, divided by each task's normaliser) of the "
-            "population by generation, and held-out returns of the mean theta.",
-        )
-    tasks = list(run.config.get("tasks", {}))
+    if run.kind not in outer_loop.names():
+        return page.missing(f"Not drawn: the outer loop {run.kind!r} is not known here.")
+    loop, tasks = outer_loop.get(run.kind), list(run.config.get("tasks", {}))
     return drawn(
-        lambda path: meta_gradient_plots.meta_training_plot(run.metrics, tasks, path),
-        f"{run.label}: outer loss, meta-gradient norm, relative change of theta, and the agents' "
-        "episode returns by age, by meta-step.",
+        lambda path: loop.plot(run.metrics, tasks, path, None), f"{run.label}: {loop.caption}"
     )
-
-
-def _history(run: Folder) -> dict[str, Any]:
-    names = {name: name for name in ("fitness_mean", "fitness_min", "fitness_max")}
-    names["generation"] = "meta_step"
-    history: dict[str, Any] = {
-        name: [row.get(column, math.nan) for row in run.metrics] for name, column in names.items()
-    }
-    return history | {"validation": _validations(run)}
 
 
 def _validations(run: Folder) -> np.ndarray:

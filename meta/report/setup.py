@@ -12,7 +12,8 @@ import learned_opt
 from agents import task_presets
 from meta.engine.tasks import make_agent_config
 from meta.report import html as page
-from meta.report.sources import KINDS, Folder
+from meta.report.sources import Folder
+from meta.training import outer_loop
 
 _PACKAGES = (
     "lopt-rl", "jax", "jaxlib", "numpy", "optax", "flax", "dm-haiku", "evosax", "gymnax", "brax",
@@ -47,11 +48,11 @@ def _overview_row(folder: Folder) -> list[object]:
         names = str(folder.config["optimizer"].get("name", "–"))
     done = "–"
     if folder.metrics:
-        outer = folder.config.get("outer", {})
-        total = outer.get("num_generations", outer.get("num_meta_steps", "?"))
+        known = folder.is_training and folder.kind in outer_loop.names()
+        length = outer_loop.get(folder.kind).length if known else ""
+        total = folder.config.get("outer", {}).get(length, "?")
         done = f"{folder.metrics[-1]['meta_step']:.0f} of {total}"
-    kind = KINDS.get(folder.kind, folder.kind)
-    return [folder.label, folder.path, kind, names, tasks, done, seeds]
+    return [folder.label, folder.path, folder.title, names, tasks, done, seeds]
 
 
 def differences(folders: list[Folder]) -> str:
@@ -62,10 +63,11 @@ def differences(folders: list[Folder]) -> str:
     for folder in every:
         if folder.config:
             groups.setdefault("training" if folder.is_training else folder.kind, []).append(folder)
-    for kind, group in groups.items():
+    for group in groups.values():
         if len(group) > 1:
             flat = {folder.label: flatten(folder.config) for folder in group}
-            body += page.heading(f"Configs: {KINDS.get(kind, kind)}")
+            title = "training" if group[0].is_training else group[0].title
+            body += page.heading(f"Configs: {title}")
             body += _difference_table(flat, "Fields of the configs that differ.")
     for task, by_folder in task_settings(every).items():
         if len(by_folder) > 1:

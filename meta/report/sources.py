@@ -9,22 +9,21 @@ from typing import Any, NamedTuple
 
 from meta import results
 from meta.runs.workdir import WorkdirError
+from meta.training import outer_loop
 
 # A folder that holds one of these was left by one of the launchers.
 _MARKS = (
     "config.json", "manifest.json", "results.csv", "metrics.csv", "summary.csv", "summary.md",
     "tuning.csv", "optimizer.npz",
 )  # fmt: skip
-KINDS = {
-    "es": "meta-training by evolution strategies",
-    "meta_gradient": "meta-training by meta-gradients",
+_KINDS = {
     "study": "comparison of meta-trainings",
     "evaluation": "evaluation",
     "analysis": "analysis of updates",
     "gradients": "statistics of gradients and updates",
     "tuning": "tuning",
 }
-_WITH_RESULTS = ("es", "meta_gradient", "study", "evaluation", "analysis", "gradients")
+_WITH_RESULTS = ("study", "evaluation", "analysis", "gradients")
 Row = dict[str, float]
 
 
@@ -34,7 +33,8 @@ class Folder(NamedTuple):
     Attributes:
       path: as the user gave it.
       label: a short name, unique in a report.
-      kind: a key of ``KINDS``, what its config says it is, or ``unknown``.
+      kind: of a meta-training the name of its outer loop; else what its config says it is, or
+        ``unknown``.
       config: as plain dicts; empty if missing or damaged.
       manifest: of an evaluation: its cells; else empty.
       metrics: of a meta-training: a row for each meta-step; empty if there are none.
@@ -55,7 +55,14 @@ class Folder(NamedTuple):
 
     @property
     def is_training(self) -> bool:
-        return self.kind in ("es", "meta_gradient")
+        return _is_training(self.config)
+
+    @property
+    def title(self) -> str:
+        """What kind of folder it is, in words."""
+        if self.kind in outer_loop.names():
+            return f"meta-training by {outer_loop.get(self.kind).title}"
+        return _KINDS.get(self.kind, self.kind)
 
 
 def read_all(paths: list[str]) -> list[Folder]:
@@ -89,7 +96,7 @@ def read(path: Path, label: str) -> Folder:
         needed=kind in ("evaluation", "analysis", "gradients", "tuning"),
     ).get("cells")
     metrics: list[Row] = []
-    if kind in ("es", "meta_gradient") or (path / "metrics.csv").exists():
+    if _is_training(config) or (path / "metrics.csv").exists():
         metrics = _read_metrics(path / "metrics.csv", problems)
     variants = []
     if kind == "study":
@@ -104,7 +111,11 @@ def read(path: Path, label: str) -> Folder:
         config,
         [cell for cell in cells if _is_cell(cell)] if isinstance(cells, list) else [],
         metrics,
-        _read_results(path / "results.csv", kind, problems),
+        _read_results(
+            path / "results.csv",
+            problems,
+            needed=_is_training(config) or kind in _WITH_RESULTS,
+        ),
         variants,
         problems,
     )
@@ -132,9 +143,13 @@ def _kind(config: dict[str, Any]) -> str:
     kind, outer = config.get("kind"), config.get("outer")
     if isinstance(kind, str):
         return kind
-    if isinstance(outer, dict) and outer.get("name") in ("es", "meta_gradient"):
+    if isinstance(outer, dict) and isinstance(outer.get("name"), str):
         return str(outer["name"])
     return "study" if {"base", "budget"} <= set(config) else "unknown"
+
+
+def _is_training(config: dict[str, Any]) -> bool:
+    return "kind" not in config and isinstance(config.get("outer"), dict)
 
 
 def _is_cell(cell: Any) -> bool:
@@ -194,9 +209,9 @@ def _read_metrics(path: Path, problems: list[str]) -> list[Row]:
     return rows
 
 
-def _read_results(path: Path, kind: str, problems: list[str]) -> results.Table | None:
+def _read_results(path: Path, problems: list[str], *, needed: bool) -> results.Table | None:
     if not path.is_file():
-        if kind in _WITH_RESULTS:
+        if needed:
             problems.append(f"{path.name} is missing: nothing was evaluated yet.")
         return None
     try:

@@ -1,11 +1,25 @@
 """Live logs of a run: TensorBoard, and Weights & Biases where it is asked for."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from meta.runs.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class LogSettings:
+    """Which logs a run keeps.
+
+    Attributes:
+      tensorboard: write TensorBoard's files into the run's folder.
+      wandb_project: of Weights & Biases; empty: none.
+    """
+
+    tensorboard: bool = True
+    wandb_project: str = ""
 
 
 class Log(Protocol):
@@ -54,22 +68,22 @@ class _All:
 
 
 @contextlib.contextmanager
-def open_logs(folder: Workdir, block: dict[str, Any], first_step: int) -> Iterator[Log]:
-    """The logs that a config asks for.
+def open_logs(folder: Workdir, settings: LogSettings, first_step: int) -> Iterator[Log]:
+    """The logs that are asked for.
 
     Args:
       folder: of the run.
-      block: ``tensorboard`` (bool) and ``wandb_project`` (a name, or empty).
+      settings: which.
       first_step: meta-steps done before.
     """
     with contextlib.ExitStack() as stack:
         logs: list[Log] = []
-        if block["tensorboard"]:
+        if settings.tensorboard:
             board = _TensorBoard(folder, first_step)
             stack.callback(board.writer.close)
             logs.append(board)
-        if block["wandb_project"]:
-            live = _WeightsAndBiases(folder, block["wandb_project"])
+        if settings.wandb_project:
+            live = _WeightsAndBiases(folder, settings.wandb_project)
             stack.callback(live.run.finish)
             logs.append(live)
         yield _All(logs)

@@ -4,7 +4,6 @@ import csv
 import difflib
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +108,7 @@ class MetricsTable:
 
     def load(self, before: int) -> None:
         """Reads the rows of meta-steps below ``before`` and forgets later ones."""
-        self.rows = []
-        if self._path.exists():
-            text = self._path.read_text()
-            # A row that a crash cut off has no line end, and belongs to a meta-step that
-            # is computed again.
-            whole = text[: text.rfind("\n") + 1]
-            for row in csv.DictReader(io.StringIO(whole)):
-                values = {k: _number(v) for k, v in row.items() if k and v not in (None, "")}
-                if values.get("meta_step", math.inf) < before:
-                    self.rows.append(values)
+        self.rows = [row for row in read_metrics(self._path) if row["meta_step"] < before]
         self._write()
 
     def add(self, row: dict[str, float]) -> None:
@@ -139,6 +129,21 @@ class MetricsTable:
             writer = csv.DictWriter(file, self._columns(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics table; none where there is no table yet."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    # A row that a crash cut off has no line end, and belongs to a meta-step that is computed
+    # again.
+    whole = text[: text.rfind("\n") + 1]
+    rows = [
+        {name: _number(value) for name, value in row.items() if name and value not in (None, "")}
+        for row in csv.DictReader(io.StringIO(whole))
+    ]
+    return [row for row in rows if "meta_step" in row]
 
 
 def _number(text: str) -> float:

@@ -5,7 +5,9 @@ the inner loop; the estimate's variance is what the population size buys down.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +18,12 @@ from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta.engine.population import Engine, ProgressFunction, broadcast_theta
+from meta import results
+from meta.engine import memory
+from meta.engine.population import Engine, ProgressFunction, broadcast_theta, default_devices
 from meta.engine.tasks import Task
-from meta.training.strategies import Strategy
+from meta.results import plots
+from meta.runs import progress
 
 KEY_SHARING = ("generation", "pair", "member")
 
@@ -91,6 +96,10 @@ class EvolutionTrainer:
       tasks: fitness is the mean over tasks of return / normalizer.
       engines: one for each task, of the same optimizer.
       initial_theta: where to start; the optimizer's own initial theta if None.
+
+    Raises:
+      ValueError: the optimizer has no theta, the strategy is unknown or does not fit, or one
+        inner run does not fit in memory.
     """
 
     unit: str = "generation"
@@ -103,6 +112,9 @@ class EvolutionTrainer:
         engines: Sequence[Engine],
         initial_theta: MetaParams | None = None,
     ):
+        # Here and not above, as evosax makes arrays, and so touches devices, when imported.
+        from meta.training.strategies import Strategy
+
         theta = jax.eval_shape(optimizer.init, jax.random.key(0))
         if not jax.tree.leaves(theta):
             raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
@@ -123,6 +135,8 @@ class EvolutionTrainer:
             options=config.strategy_options,
         )
         self._tell = jax.jit(self._tell_and_measure)
+        for engine in engines:
+            engine.members_per_device(config.population_size)
 
     def init(self, key: jax.Array) -> MetaState:
         """The state before the first generation."""
@@ -143,8 +157,30 @@ class EvolutionTrainer:
     @property
     def env_steps_per_step(self) -> int:
         """Environment steps of one generation, of all members on all tasks."""
-        runs = self._config.population_size * self._config.num_rollouts
-        return runs * sum(task.env_steps for task in self._tasks)
+        return self._num_runs * sum(task.env_steps for task in self._tasks)
+
+    @property
+    def _num_runs(self) -> int:
+        """Inner runs of one generation on each task."""
+        return self._config.population_size * self._config.num_rollouts
+
+    def describe_cost(self) -> list[str]:
+        """Inner runs on each task, their waves, and memory."""
+        runs, lines = self._num_runs, []
+        for task, engine in zip(self._tasks, self._engines, strict=True):
+            cost = memory.member_cost(self._optimizer, task.agent)
+            batch = engine.members_per_device(runs)
+            waves = -(-runs // (batch * engine.num_devices))
+            lines += [
+                f"task {task.name} ({task.agent_name}): {progress.count(task.env_steps)} "
+                f"{task.step_name} and {progress.count(task.inner_updates)} inner updates per "
+                "inner run",
+                f"  {runs} inner runs per generation: {waves} wave(s) of {batch} on each of "
+                f"{engine.num_devices} {default_devices()[0].platform} device(s); about "
+                f"{progress.size(cost.total)} per run, {progress.size(batch * cost.total)} per "
+                "device",
+            ]
+        return lines
 
     def initial_theta(self, key: jax.Array) -> MetaParams:
         """The theta that ``init`` starts from."""
@@ -222,6 +258,38 @@ def _fitness_metrics(fitness: np.ndarray) -> dict[str, float]:
         "fitness_std": float(finite.std()),
         "failed_members": float(np.count_nonzero(~np.isfinite(fitness))),
     }
+
+
+def plot(
+    rows: Sequence[dict[str, float]],
+    tasks: Sequence[str],
+    path: Path,
+    table: results.Table | None = None,
+) -> None:
+    """Draws how evolution went.
+
+    Args:
+      rows: of the metrics table.
+      tasks: names.
+      path: of the plot of fitness and held-out returns by generation.
+      table: results: if given, ``overview_TASK.png`` beside it show them together.
+
+    Raises:
+      ValueError: there are no rows.
+    """
+    columns = ("meta_step", "fitness_mean", "fitness_min", "fitness_max")
+    history: dict[str, list] = {name: [row.get(name, math.nan) for row in rows] for name in columns}
+    history["generation"] = history.pop("meta_step")
+    history["validation"] = [
+        (row["meta_step"], row["validation"])
+        for row in rows
+        if math.isfinite(row.get("validation", math.nan))
+    ]
+    plots.meta_training_plot(history, path)
+    if table is None:
+        return
+    for task in tasks:
+        plots.overview_plot(history, table, task, path.with_name(f"overview_{task}.png"))
 
 
 def validate(

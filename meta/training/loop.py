@@ -17,8 +17,8 @@ from meta.runs import progress
 from meta.runs.checkpoints import Checkpoints
 from meta.runs.logs import open_logs
 from meta.runs.workdir import MetricsTable, Workdir
-from meta.training import evolution, experiment
-from meta.training.experiment import Experiment
+from meta.training import evolution
+from meta.training.experiment import Experiment, build, describe_cost
 
 
 class TrainingState(NamedTuple):
@@ -54,27 +54,28 @@ def run(config: dict[str, Any], workdir: str) -> TrainingState:
       ValueError, FileNotFoundError: bad input, before anything is compiled.
       progress.Stopped: stopped by a signal, after a checkpoint was written.
     """
-    return train(experiment.build(config), workdir)
+    return train(build(config), workdir)
 
 
-def train(made: Experiment, workdir: str) -> TrainingState:
+def train(experiment: Experiment, workdir: str) -> TrainingState:
     """As ``run``, for an experiment that is built already: its compiled programs are kept."""
     folder = Workdir(workdir)
-    resumed = folder.claim(made.config, length=("outer", made.length_name))
-    print(f"training {made.optimizer_name} in {folder.path}", flush=True)
-    print(experiment.describe_cost(made), flush=True)
+    resumed = folder.claim(experiment.config, length=("outer", experiment.outer_loop.length))
+    print(f"training {experiment.optimizer_name} in {folder.path}", flush=True)
+    print(describe_cost(experiment), flush=True)
     stop = progress.StopRequest()
     with stop.listening(), _open(folder) as checkpoints:
-        state = _begin(made, checkpoints)
-        done = made.trainer.steps_done(state.meta)
+        state = _begin(experiment, checkpoints)
+        done = experiment.trainer.steps_done(state.meta)
         metrics = MetricsTable(folder.metrics)
         metrics.load(before=done + 1)
-        if done < made.num_steps:  # held-out returns of the theta that there was
-            Store.of_run(workdir).drop((task.name, made.optimizer_name) for task in made.tasks)
+        if done < experiment.schedule.num_steps:  # held-out returns of the theta that there was
+            cells = ((task.name, experiment.optimizer_name) for task in experiment.tasks)
+            Store.of_run(workdir).drop(cells)
         if resumed:
-            print(f"going on after {made.trainer.unit} {done}", flush=True)
-        state = _train(made, folder, checkpoints, metrics, state, stop)
-        save_optimizer(made, folder, metrics, state)
+            print(f"going on after {experiment.trainer.unit} {done}", flush=True)
+        state = _train(experiment, folder, checkpoints, metrics, state, stop)
+        save_optimizer(experiment, folder, metrics, state)
     return state
 
 
@@ -87,16 +88,16 @@ def _open(folder: Workdir) -> Iterator[Checkpoints]:
         checkpoints.close()
 
 
-def _begin(made: Experiment, checkpoints: Checkpoints) -> TrainingState:
+def _begin(experiment: Experiment, checkpoints: Checkpoints) -> TrainingState:
     """The latest checkpoint, or a fresh state."""
-    meta = made.trainer.init(made.keys.training)
-    fresh = TrainingState(meta, made.trainer.theta(meta), jnp.float32(-jnp.inf), jnp.int32(0))
+    meta = experiment.trainer.init(experiment.keys.training)
+    fresh = TrainingState(meta, experiment.trainer.theta(meta), jnp.float32(-jnp.inf), jnp.int32(0))
     found = checkpoints.restore(fresh)
     return fresh if found is None else found[1]
 
 
 def _train(
-    made: Experiment,
+    experiment: Experiment,
     folder: Workdir,
     checkpoints: Checkpoints,
     metrics: MetricsTable,
@@ -104,62 +105,67 @@ def _train(
     stop: progress.StopRequest,
 ) -> TrainingState:
     """Runs the meta-steps that remain; checkpoints when stopped."""
-    outer = made.outer
-    total, done = made.num_steps, made.trainer.steps_done(state.meta)
+    schedule = experiment.schedule
+    total, done = schedule.num_steps, experiment.trainer.steps_done(state.meta)
     first, saved, shortest = done, done, math.inf
-    bar = progress.Progress(f"{made.trainer.unit}s", total, stop, done)
-    with bar, open_logs(folder, made.config["logging"], done) as logs:
+    bar = progress.Progress(f"{experiment.trainer.unit}s", total, stop, done)
+    with bar, open_logs(folder, experiment.logging, done) as logs:
         try:
             while done < total:
                 clock = progress.Clock()
-                state, row = _step(made, state, bar)
-                done = made.trainer.steps_done(state.meta)
+                state, row = _step(experiment, state, bar)
+                done = experiment.trainer.steps_done(state.meta)
                 row["seconds"] = clock.seconds()
                 metrics.add({"meta_step": done, **row})
                 logs.write(done, row)
-                bar.step(**_headline(made, state, row))
+                bar.step(**_headline(experiment, state, row))
                 shortest = min(shortest, row["seconds"])
                 if done == first + 3 and done < total:
                     # The others' time is mostly compilation: of the meta-step, and of the
                     # program that resets agents, whenever that is first needed.
                     remaining = progress.duration(shortest * (total - done))
                     print(f"\nabout {remaining} to go", flush=True)
-                if done % outer["checkpoint_every"] == 0 or done == total:
+                if done % schedule.checkpoint_every == 0 or done == total:
                     checkpoints.save(done, state)
                     saved = done
-                    save_optimizer(made, folder, metrics, state)
+                    save_optimizer(experiment, folder, metrics, state)
         except progress.Stopped:
             if saved < done:
                 checkpoints.save(done, state)
-                save_optimizer(made, folder, metrics, state)
-            print(f"\nsaved after {made.trainer.unit} {done}; the same command goes on", flush=True)
+                save_optimizer(experiment, folder, metrics, state)
+            print(
+                f"\nsaved after {experiment.trainer.unit} {done}; the same command goes on",
+                flush=True,
+            )
             raise
     return state
 
 
-def _headline(made: Experiment, state: TrainingState, row: dict[str, float]) -> dict[str, float]:
+def _headline(
+    experiment: Experiment, state: TrainingState, row: dict[str, float]
+) -> dict[str, float]:
     """What the progress bar shows beside the count."""
-    shown = made.trainer.headline(row)
+    shown = experiment.trainer.headline(row)
     best = float(state.best_score)
     return {**shown, "best": best} if math.isfinite(best) else shown
 
 
 def _step(
-    made: Experiment, state: TrainingState, bar: progress.Progress
+    experiment: Experiment, state: TrainingState, bar: progress.Progress
 ) -> tuple[TrainingState, dict[str, float]]:
     """One meta-step, and the validation of its theta where one is due."""
-    outer = made.outer
-    meta, row = made.trainer.step(state.meta, on_progress=bar.share)
+    schedule = experiment.schedule
+    meta, row = experiment.trainer.step(state.meta, on_progress=bar.share)
     state = state._replace(meta=meta)
-    done = made.trainer.steps_done(meta)
-    every = outer["validate_every"]
-    if not every or (done % every and done != made.num_steps):
+    done = experiment.trainer.steps_done(meta)
+    every = schedule.validate_every
+    if not every or (done % every and done != schedule.num_steps):
         return state, row
-    theta = made.trainer.theta(meta)
-    keys = seed_keys(made.keys.validation, 0, outer["validation_seeds"])
+    theta = experiment.trainer.theta(meta)
+    keys = seed_keys(experiment.keys.validation, 0, schedule.validation_seeds)
     # The bar stands at the end of the meta-step meanwhile; stopping is still possible.
     score, by_task = evolution.validate(
-        theta, made.tasks, made.engines, keys, on_progress=lambda share: bar.share(1.0)
+        theta, experiment.tasks, experiment.engines, keys, on_progress=lambda share: bar.share(1.0)
     )
     row["validation"] = score
     row.update({f"validation/{task}": value for task, value in by_task.items()})
@@ -170,36 +176,36 @@ def _step(
     return state, row
 
 
-def chosen_theta(made: Experiment, state: TrainingState) -> tuple[MetaParams, int]:
+def chosen_theta(experiment: Experiment, state: TrainingState) -> tuple[MetaParams, int]:
     """The best validated theta and its meta-step; the current one before any validation."""
     if math.isfinite(float(state.best_score)):
         return state.best_theta, int(state.best_step)
-    return made.trainer.theta(state.meta), made.trainer.steps_done(state.meta)
+    return experiment.trainer.theta(state.meta), experiment.trainer.steps_done(state.meta)
 
 
 def save_optimizer(
-    made: Experiment, folder: Workdir, metrics: MetricsTable, state: TrainingState
+    experiment: Experiment, folder: Workdir, metrics: MetricsTable, state: TrainingState
 ) -> None:
     """Writes ``optimizer.npz`` with what is needed to know where it came from."""
-    theta, chosen = chosen_theta(made, state)
-    done = made.trainer.steps_done(state.meta)
+    theta, chosen = chosen_theta(experiment, state)
+    done = experiment.trainer.steps_done(state.meta)
     validations = [
         [int(row["meta_step"]), row["validation"]] for row in metrics.rows if "validation" in row
     ]
     learned_opt.save(
         folder.optimizer,
-        made.optimizer_name,
+        experiment.optimizer_name,
         theta,
-        options=made.options,
+        options=experiment.options,
         metadata={
-            "config": made.config,
+            "config": experiment.config,
             "training": {
-                "outer_loop": made.outer["name"],
+                "outer_loop": experiment.outer_loop.name,
                 "meta_steps": done,
                 "theta_of_meta_step": chosen,
                 "validation": validations,
-                "env_steps": done * made.trainer.env_steps_per_step,
-                "tasks": [task.name for task in made.tasks],
+                "env_steps": done * experiment.trainer.env_steps_per_step,
+                "tasks": [task.name for task in experiment.tasks],
                 "toolkit": metadata.version("lopt-rl"),
                 "jax": jax.__version__,
             },

@@ -17,8 +17,9 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta.engine.population import ProgressFunction
+from meta.engine.population import ProgressFunction, default_devices
 from meta.engine.tasks import Task, with_lifetime
+from meta.runs import progress
 from meta.training import outer_optimizer
 from meta.training.inner_loop import REMAT, InnerLoop, Stretch
 from meta.training.pipeline import Agents, Pipeline
@@ -107,6 +108,9 @@ class MetaGradientTrainer:
       tasks: the meta-gradient is the mean over tasks.
       initial_theta: where to start; the family's own if None.
       devices: to shard the agents over.
+
+    Raises:
+      ValueError: the optimizer has no theta, or the agents do not fit in memory.
     """
 
     unit: str = "meta-step"
@@ -166,6 +170,21 @@ class MetaGradientTrainer:
     def env_steps_per_step(self) -> int:
         """Environment steps of one meta-step, of all agents of all tasks."""
         return sum(pipeline.env_steps_per_meta_step for pipeline in self.pipelines)
+
+    def describe_cost(self) -> list[str]:
+        """Agents of each task, how many at once, and memory."""
+        config, lines = self._config, []
+        life = f"reset every {self._interval} meta-steps" if self._interval else "no resets"
+        for task, pipeline in zip(self._tasks, self.pipelines, strict=True):
+            cost = pipeline.cost(pipeline.chunk)
+            lines.append(
+                f"task {task.name} ({task.agent_name}): {config.num_agents} agents ({life}), "
+                f"{config.inner_updates} iterations each per meta-step; {pipeline.chunk} at a time "
+                f"on each of {pipeline.num_devices} {default_devices()[0].platform} device(s); "
+                f"about {progress.size(cost.total)} per device, {progress.size(cost.state)} of it "
+                "states"
+            )
+        return lines
 
     def init(self, key: jax.Array) -> MetaState:
         """The state before the first meta-step."""

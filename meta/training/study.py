@@ -16,7 +16,7 @@ from learned_opt.names import did_you_mean
 from meta.runs import progress
 from meta.runs.workdir import Workdir
 from meta.training import experiment, final_comparison, loop
-from meta.training.experiment import TRAINERS, Experiment
+from meta.training.experiment import Experiment
 
 
 class Variant(NamedTuple):
@@ -25,23 +25,35 @@ class Variant(NamedTuple):
     Attributes:
       name: also of its folder.
       point: the values of the grid's fields there; empty without a grid.
-      made: the experiment.
+      experiment: what is trained.
+      differences: dotted field -> value, where its config is not the base's.
     """
 
     name: str
     point: tuple[Any, ...]
-    made: Experiment
+    experiment: Experiment
+    differences: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The name of its result in the tables."""
+        return f"{self.experiment.optimizer_name} ({self.name})"
 
 
 class Study(NamedTuple):
-    """All that a study's config names."""
+    """All that a study's config names.
+
+    Attributes:
+      config: as plain dicts: a record to be written.
+      budget: environment steps that each meta-training may take.
+      grid: dotted field -> its values; empty where variants are named.
+      variants: what is compared, at least one.
+    """
 
     config: dict[str, Any]
+    budget: int
+    grid: dict[str, tuple[Any, ...]]
     variants: list[Variant]
-
-    @property
-    def grid_fields(self) -> list[str]:
-        return [field for field, _ in self.config["grid"]]
 
 
 def build(config: dict[str, Any]) -> Study:
@@ -50,19 +62,30 @@ def build(config: dict[str, Any]) -> Study:
     Raises:
       ValueError: something is unknown or does not fit; names the variant.
     """
-    points = _points(config)
+    config = copy.deepcopy(config)
+    budget, validations, base = config["budget"], config["validations"], config["base"]
+    if budget < 1 or validations < 1:
+        raise ValueError(
+            "budget (environment steps) and validations must be at least 1, got "
+            f"{budget} and {validations}"
+        )
+    grid = {field: tuple(values) for field, values in config["grid"]}
     variants = []
-    for name, point, changes in points:
+    for name, point, changes in _points(grid, config["variants"]):
         try:
-            variants.append(Variant(name, point, _build_variant(config, changes)))
+            affordable = _affordable(changed(base, changes), budget, validations)
         except ValueError as error:
             raise ValueError(f"variant {name!r}: {error}") from error
-    return Study(config, variants)
+        if "outer" in changes:  # a variant's own block is recorded with the length it is given
+            changes["outer"] = affordable.config["outer"]
+        variants.append(Variant(name, point, affordable, _differences(base, affordable.config)))
+    return Study(config, budget, grid, variants)
 
 
-def _points(config: dict[str, Any]) -> list[tuple[str, tuple, dict[str, Any]]]:
+def _points(
+    grid: dict[str, tuple[Any, ...]], variants: dict[str, dict[str, Any]]
+) -> list[tuple[str, tuple, dict[str, Any]]]:
     """(name, grid point, changes by dotted field) of each variant."""
-    grid, variants = dict(config["grid"]), config["variants"]
     if bool(grid) == bool(variants):
         raise ValueError("a study needs either variants or a grid, and not both")
     if variants:
@@ -104,36 +127,43 @@ def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _build_variant(config: dict[str, Any], changes: dict[str, Any]) -> Experiment:
+def _affordable(config: dict[str, Any], budget: int, validations: int) -> Experiment:
     """The experiment with as many meta-steps as the budget pays for."""
-    if config["budget"] < 1 or config["validations"] < 1:
-        raise ValueError(
-            "budget (environment steps) and validations must be at least 1, got "
-            f"{config['budget']} and {config['validations']}"
-        )
-    block = changed(config["base"], changes)
-    outer = block["outer"]
-    experiment.check_outer_loop(outer["name"])
-    length = TRAINERS[outer["name"]][1]
-    per_step = experiment.build(block).trainer.env_steps_per_step
-    if per_step > config["budget"]:
+    once = experiment.build(config)
+    per_step = once.trainer.env_steps_per_step
+    if per_step > budget:
         raise ValueError(
             f"one meta-step takes {per_step:,} environment steps, more than the budget of "
-            f"{config['budget']:,}; raise the budget to at least {per_step:,}"
+            f"{budget:,}; raise the budget to at least {per_step:,}"
         )
-    outer[length] = config["budget"] // per_step
-    outer["validate_every"] = math.ceil(outer[length] / config["validations"])
-    return experiment.build(block)
+    num_steps = budget // per_step
+    length = {
+        once.outer_loop.length: num_steps,
+        "validate_every": math.ceil(num_steps / validations),
+    }
+    return experiment.build({**config, "outer": {**config["outer"], **length}})
+
+
+def _differences(base: dict[str, Any], config: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Dotted field -> value, where a config is not the base's."""
+    different: dict[str, Any] = {}
+    for name, value in config.items():
+        other = base.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            different |= _differences(other, value, f"{path}{name}.")
+        elif value != other:
+            different[f"{path}{name}"] = value
+    return different
 
 
 def describe(study: Study) -> str:
     """What a study takes, in words."""
-    lines = [f"{len(study.variants)} meta-trainings of about {study.config['budget']:,} steps each"]
+    lines = [f"{len(study.variants)} meta-trainings of about {study.budget:,} steps each"]
     for variant in study.variants:
-        trainer = variant.made.trainer
-        spent = variant.made.num_steps * trainer.env_steps_per_step
+        trainer, num_steps = variant.experiment.trainer, variant.experiment.schedule.num_steps
+        spent = num_steps * trainer.env_steps_per_step
         lines.append(
-            f"  {variant.name}: {variant.made.num_steps} {trainer.unit}s, "
+            f"  {variant.name}: {num_steps} {trainer.unit}s, "
             f"{progress.count(spent)} environment steps"
         )
     return "\n".join(lines)
@@ -153,14 +183,9 @@ def run(study: Study, workdir: str) -> None:
     for number, variant in enumerate(study.variants, 1):
         print(f"\n{number} of {len(study.variants)}: {variant.name}", flush=True)
         inner = str(folder.path / variant.name)
-        loop.train(variant.made, inner)
-        rivals.append(final_comparison.trained(variant.made, label(variant), inner))
-    first = study.variants[0].made
+        loop.train(variant.experiment, inner)
+        rivals.append(final_comparison.trained(variant.experiment, variant.label, inner))
+    first = study.variants[0].experiment
     # All variants begin with the same theta: one control is enough.
     rivals += rivals[0]._replace(name=first.optimizer_name).controls()
     final_comparison.evaluate(first, workdir, rivals)
-
-
-def label(variant: Variant) -> str:
-    """The name of a variant's result in the tables."""
-    return f"{variant.made.optimizer_name} ({variant.name})"

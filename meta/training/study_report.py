@@ -2,15 +2,14 @@
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from meta import results
 from meta.results import normalised, plot_style, plots
 from meta.runs import progress
-from meta.runs.workdir import MetricsTable, Workdir
-from meta.training import study
+from meta.runs.workdir import Workdir, read_metrics
 from meta.training.study import Study, Variant
 
 
@@ -30,43 +29,42 @@ class Spent(NamedTuple):
     relative_change: float
 
 
-def write(made: Study, workdir: str) -> str:
+def write(study: Study, workdir: str) -> str:
     """Writes all of a finished study's report; returns the page as Markdown."""
     folder = Workdir(workdir)
     text = (folder.path / "summary.md").read_text(encoding="utf-8")
-    first = made.variants[0].made
-    spent = {variant.name: measure(variant, folder) for variant in made.variants}
-    if len(made.grid_fields) == 2:
+    first = study.variants[0].experiment
+    spent = {variant.name: measure(variant, folder) for variant in study.variants}
+    if len(study.grid) == 2:
         table, _ = normalised.failures_as_worst(results.read(folder.results))
         for task in first.tasks:
-            heat_map(made, table, task.name, folder)
+            heat_map(study, table, task.name, folder)
     else:
-        progress_plot(made, spent, folder)
-    page = _page(made, text, spent)
+        progress_plot(study, spent, folder)
+    page = _page(study, text, spent)
     folder.write(folder.path / "report.md", page)
     return page
 
 
 def measure(variant: Variant, folder: Workdir) -> Spent:
     """Reads what a variant took from its metrics table."""
-    metrics = MetricsTable(folder.path / variant.name / "metrics.csv")
-    metrics.load(before=10**12)
-    per_step = variant.made.trainer.env_steps_per_step
-    clock = np.cumsum([row["seconds"] for row in metrics.rows])
+    rows = read_metrics(folder.path / variant.name / "metrics.csv")
+    per_step = variant.experiment.trainer.env_steps_per_step
+    clock = np.cumsum([row["seconds"] for row in rows])
     validations = [
         (row["meta_step"] * per_step, seconds, row["validation"])
-        for row, seconds in zip(metrics.rows, clock, strict=True)
+        for row, seconds in zip(rows, clock, strict=True)
         if math.isfinite(row.get("validation", math.nan))
     ]
     return Spent(
-        len(metrics.rows) * per_step,
+        len(rows) * per_step,
         float(clock[-1]),
         np.array(validations, float).reshape(-1, 3),
-        metrics.rows[-1].get("theta_relative_change", math.nan),
+        rows[-1].get("theta_relative_change", math.nan),
     )
 
 
-def progress_plot(made: Study, spent: dict[str, Spent], folder: Workdir) -> None:
+def progress_plot(study: Study, spent: dict[str, Spent], folder: Workdir) -> None:
     """Held-out return against environment steps spent in meta-training, and wall time."""
     figure = plot_style.new_figure(plots.AXES)
     for axis, column, label in zip(
@@ -83,21 +81,20 @@ def progress_plot(made: Study, spent: dict[str, Spent], folder: Workdir) -> None
         if column == 0:
             axis.xaxis.set_major_formatter(plot_style.engineering())
             axis.legend(fontsize=plot_style.FONT, frameon=False)
-    seeds = made.variants[0].made.outer["validation_seeds"]
+    seeds = study.variants[0].experiment.schedule.validation_seeds
     figure.suptitle(
         f"Normalised return of theta under way, mean of {seeds} seeds", fontsize=plot_style.FONT + 1
     )
     plot_style.save(figure, folder.path / "meta_training.png")
 
 
-def heat_map(made: Study, table: results.Table, task: str, folder: Workdir) -> None:
+def heat_map(study: Study, table: results.Table, task: str, folder: Workdir) -> None:
     """The mean final return on a task over the grid's two fields."""
-    fields = made.grid_fields
-    (_, down), (_, across) = made.config["grid"]
+    (vertical, down), (horizontal, across) = study.grid.items()
     values = np.full((len(down), len(across)), np.nan)
-    for variant in made.variants:
-        final = results.final_returns(table, task, study.label(variant))
-        position = list(down).index(variant.point[0]), list(across).index(variant.point[1])
+    for variant in study.variants:
+        final = results.final_returns(table, task, variant.label)
+        position = down.index(variant.point[0]), across.index(variant.point[1])
         values[position] = final.mean()
     figure = plot_style.new_figure(plots.AXES)
     axis = figure.add_subplot()
@@ -108,14 +105,14 @@ def heat_map(made: Study, table: results.Table, task: str, folder: Workdir) -> N
     for (row, column), value in np.ndenumerate(values):
         color = "black" if value > middle else "white"
         axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color)
-    plot_style.dress(axis, f"{task}: mean final return", fields[1], fields[0])
+    plot_style.dress(axis, f"{task}: mean final return", horizontal, vertical)
     axis.grid(visible=False)
     figure.colorbar(image, label="episode return")
     plot_style.save(figure, folder.path / f"heat_map_{task}.png")
 
 
-def _page(made: Study, text: str, spent: dict[str, Spent]) -> str:
-    first = made.variants[0].made
+def _page(study: Study, text: str, spent: dict[str, Spent]) -> str:
+    first = study.variants[0].experiment
     lines = [
         "# Meta-training compared",
         "",
@@ -125,42 +122,28 @@ def _page(made: Study, text: str, spent: dict[str, Spent]) -> str:
         "| variant | meta-steps | environment steps | wall time | change of theta |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for variant in made.variants:
-        taken = spent[variant.name]
+    for variant in study.variants:
+        taken, experiment = spent[variant.name], variant.experiment
         change = f"{taken.relative_change:.1%}" if math.isfinite(taken.relative_change) else "-"
         lines.append(
-            f"| {variant.name} | {variant.made.num_steps} {variant.made.trainer.unit}s | "
+            f"| {variant.name} | {experiment.schedule.num_steps} {experiment.trainer.unit}s | "
             f"{taken.env_steps:,} | {progress.duration(taken.seconds)} | {change} |"
         )
-    block = first.config["evaluation"]
     lines += [
         "",
         "## What was equal",
         "",
-        f"- The budget: at most {made.config['budget']:,} environment steps of meta-training each "
+        f"- The budget: at most {study.budget:,} environment steps of meta-training each "
         "(validations not counted); the table says what was used.",
         f"- The optimizer ({first.optimizer_name}), where it starts, the tasks "
-        f"({', '.join(task.name for task in first.tasks)}) and the seed ({first.config['seed']}).",
-        f"- The evaluation: {block['num_seeds']} seeds that no training saw, the same for all, the "
-        "untrained optimizer and the baselines.",
+        f"({', '.join(task.name for task in first.tasks)}) and the seed ({first.seed}).",
+        f"- The evaluation: {first.evaluation.num_seeds} seeds that no training saw, the same for "
+        "all, the untrained optimizer and the baselines.",
         "",
         "## What was not",
         "",
     ]
-    for variant in made.variants:
-        different = _differences(made.config["base"], variant.made.config)
-        lines.append(f"- {variant.name}: `{json.dumps(different, default=str)}`")
+    for variant in study.variants:
+        lines.append(f"- {variant.name}: `{json.dumps(variant.differences, default=str)}`")
     lines.append("- Wall time: see the table; it depends on the machine.")
     return "\n".join(lines) + "\n"
-
-
-def _differences(base: dict[str, Any], config: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Dotted field -> value, where a config is not the base's."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        there = base.get(name)
-        if isinstance(value, dict) and isinstance(there, dict):
-            found |= _differences(there, value, f"{path}{name}.")
-        elif value != there:
-            found[f"{path}{name}"] = value
-    return found

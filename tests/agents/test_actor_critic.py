@@ -147,7 +147,7 @@ def test_outer_loss_has_a_policy_gradient_and_no_gradient_through_its_data():
         ({"num_envs": 0}, "at least 1"),
         ({"critic_activation": "sine"}, "critic_activation.*tanh"),
         ({"network": "common"}, "'separate' or 'shared'"),
-        ({"network": "shared", "equal_hidden": True}, "set equal_hidden to False"),
+        ({"network": "shared"}, "set equal_hidden to False"),
     ],
 )
 def test_settings_that_do_not_fit_are_explained(change, message):
@@ -173,6 +173,7 @@ OPTIM4RL = AgentConfig(
     discount=0.995,
     max_grad_norm=0.0,
     network="shared",
+    equal_hidden=False,
     widths=(32,),
     truncation="bootstrap",
 )

@@ -28,9 +28,9 @@ def es_against_gradients():
 @pytest.mark.slow
 def test_variants_have_one_budget_and_one_report(tmp_path):
     made = study.build(es_against_gradients())
-    trained = {v.name: v.made for v in made.variants}
-    assert trained["es"].num_steps == 256 // (4 * 32)
-    assert trained["meta_gradient"].num_steps == 256 // (2 * 2 * 2 * 4)
+    trained = {v.name: v.experiment for v in made.variants}
+    assert trained["es"].schedule.num_steps == 256 // (4 * 32)
+    assert trained["meta_gradient"].schedule.num_steps == 256 // (2 * 2 * 2 * 4)
     # Both begin with the same theta.
     starts = [m.trainer.initial_theta(m.keys.training) for m in trained.values()]
     jax.tree.map(np.testing.assert_array_equal, *starts)
@@ -54,8 +54,16 @@ def test_a_grid_makes_a_variant_of_each_point():
     assert [variant.point for variant in made.variants] == [
         (1e-5, 1), (1e-5, 2), (1e-3, 1), (1e-3, 2),
     ]  # fmt: skip
-    assert made.variants[2].made.outer["learning_rate"] == 1e-3
+    assert made.variants[0].differences["outer.learning_rate"] == 1e-5
     assert made.variants[0].name == "learning_rate=1e-05,reset_interval=1"
+
+
+def test_the_record_holds_a_variants_own_block_as_it_is_trained():
+    config = es_against_gradients()
+    record = study.build(config).config
+    assert record["variants"]["es"]["outer"]["num_generations"] == 256 // (4 * 32)
+    assert config["variants"]["es"]["outer"]["num_generations"] == 1
+    assert study.build(record).config == record
 
 
 @pytest.mark.parametrize(
