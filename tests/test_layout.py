@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "learned_opt.files": ("learned_opt", "third_party"),
     "learned_opt": ("third_party",),
     "agents": ("learned_opt.base",),
-    "meta.runs": (),
+    "meta.runs": ("learned_opt.files.atomic",),
     "meta.results": ("agents.task_presets", "meta.runs", "third_party"),
     "meta.engine": (*_TASKS, "meta.runs"),
     "meta.evaluation": (*_TASKS, *_META_GROUND, "third_party"),

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import base, presets, registry, standalone
-from learned_opt.files import velo_file
+from learned_opt import base, registry, standalone
+from learned_opt.files import atomic, presets, velo_file
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
 
@@ -128,13 +128,9 @@ def save(
         **(metadata or {}),
     }
     text = json.dumps(description, sort_keys=True, indent=1).encode()
-    buffer = io.BytesIO()
     contents: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8), **arrays}
-    np.savez(buffer, **contents)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **contents)
 
 
 def convert_pickle(

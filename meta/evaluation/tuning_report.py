@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from learned_opt import presets
+from learned_opt.files import presets
 from meta.evaluation import tuning_space
 from meta.evaluation.tuning_space import ANNEAL, NEAR_ONE, Values
 from meta.results import bootstrap, plot_style

@@ -15,8 +15,8 @@ import optax
 import pytest
 
 import learned_opt
-from learned_opt import presets
 from learned_opt.base import LearnedOptimizer
+from learned_opt.files import presets
 from meta import results
 from meta.evaluation import contestants, reporting, runner
 from meta.evaluation.reporting import Wishes
