@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents import ActorCriticAgent, networks, normalization, rollout, task_presets
+from agents import ActorCriticAgent, networks, rollout, task_presets
 from agents.base import TrainState
-from agents.environments import TaskEnvironment
 from agents.environments.brax_suite import BraxEnvironment
 from agents.environments.gridworld import Gridworld
 from agents.environments.open_gridworld import OpenGridworld
@@ -80,23 +79,15 @@ def _act(
     """What is drawn ``[T + 1, B, ...]``; ``[T, B]``: final observations, rewards and ends."""
     env = agent.env
     reset_key, noise_key, step_key = jax.random.split(key, 3)
-    keys = jax.random.split(reset_key, WATCHED)
-    if isinstance(env, TaskEnvironment):  # the task that the agent was trained in
-        task = jax.tree.map(lambda leaf: leaf[0], state.env_state.task)
-        env_state, observation = jax.vmap(env.reset_in, in_axes=(None, 0))(task, keys)
-    else:
-        env_state, observation = jax.vmap(env.reset)(keys)
     noise = networks.draw_noise(noise_key, env.spec.action, (steps, WATCHED))
     step_keys = jax.random.split(step_key, (steps, WATCHED))
 
     def step(carry, inputs):
         env_state, observation = carry
-        flat = rollout.flatten_observation(observation)
-        if state.observation_statistics is not None:
-            flat = normalization.normalize(state.observation_statistics, flat)
-        policy, _ = agent.network.policy(state.params, flat)
-        action = policy.sample(inputs[0])
-        following, outcome = jax.vmap(env.step)(inputs[1], env_state, action)
+        flat = rollout.seen(state.observation_statistics, observation)
+        following, _, _, outcome = rollout.act(
+            env, agent.network, state.params, env_state, flat, *inputs
+        )
         ended = outcome.terminated | outcome.truncated
         look = _look(env, env_state, observation)
         return (following, outcome.observation), (
@@ -107,7 +98,7 @@ def _act(
         )
 
     last, (looks, final_observations, rewards, ended) = jax.lax.scan(
-        step, (env_state, observation), (noise, step_keys)
+        step, rollout.reset_as_trained(env, state, reset_key, WATCHED), (noise, step_keys)
     )
     final = _look(env, *last)
     looks = jax.tree.map(lambda all_, one: jnp.concatenate([all_, one[None]]), looks, final)
