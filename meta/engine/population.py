@@ -26,6 +26,7 @@ from meta.engine import memory
 
 # Called between compiled calls with the share done, in [0, 1]. May raise to stop.
 ProgressFunction = Callable[[float], None]
+Series = dict[str, np.ndarray]  # name -> [P, K]
 
 _AXIS = "members"
 _SECONDS_PER_CALL = 2.0
@@ -38,12 +39,12 @@ class Recording(NamedTuple):
       env_steps: int ``[K]``, environment steps done at each point.
       episode_return: float32 ``[P, K]``, the return of the last finished episode, averaged
         over the parallel environments; NaN where the agent's parameters are not finite.
-      probed: name -> float32 ``[P, K]``, what the engine's probe gave; empty without one.
+      probed: name -> ``[P, K]``, what the engine's probe gave; empty without one.
     """
 
     env_steps: np.ndarray
     episode_return: np.ndarray
-    probed: dict[str, np.ndarray]
+    probed: Series
 
 
 def default_devices() -> list[jax.Device]:
@@ -60,7 +61,8 @@ class Engine:
       members_per_device: how many members a device runs at once; 0 chooses by the memory
         there is and by what is fast on the kind of device.
       devices: to share the members among.
-      probe: what to record of a state besides its return: state -> float32 scalars by name.
+      probe: what to record of a state besides its return: state -> scalars by name.
+      series: makes of these, over the points of a run, what the recording holds.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class Engine:
         *,
         members_per_device: int = 0,
         devices: Sequence[jax.Device] | None = None,
-        probe: Callable[[TrainState], dict[str, jax.Array]] | None = None,
+        probe: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {},
+        series: Callable[[Series], Series] = lambda probed: probed,
     ):
         if members_per_device < 0:
             raise ValueError(
@@ -78,7 +81,7 @@ class Engine:
             )
         self._optimizer = optimizer
         self._agent = agent
-        self._probe = probe or (lambda state: {})
+        self._probe, self._series = probe, series
         self._requested = members_per_device
         self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
         self._seconds_per_iteration = 0.0
@@ -133,9 +136,9 @@ class Engine:
                     on_progress((index + share) / len(starts))
 
             columns.append(self._run_wave(thetas, keys, members, record_at, report))
-        whole = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
+        returns, probed = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
         env_steps = np.array(record_at) * self._agent.steps_per_iteration
-        return Recording(env_steps, *whole)
+        return Recording(env_steps, returns, self._series(probed))
 
     def _run_wave(
         self,
@@ -144,12 +147,12 @@ class Engine:
         members: np.ndarray,
         record_at: list[int],
         report: ProgressFunction,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, Series]:
         """The wave's returns and what was probed, each ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
         done = 0
-        recorded: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        recorded: list[tuple[np.ndarray, Series]] = []
         while done < record_at[-1]:
             target = record_at[len(recorded)]
             count = min(target - done, self._iterations_per_call())
@@ -161,7 +164,7 @@ class Engine:
             if done == target:
                 recorded.append(row)
             report(done / record_at[-1])
-        stacked: tuple[np.ndarray, dict[str, np.ndarray]] = jax.tree.map(
+        stacked: tuple[np.ndarray, Series] = jax.tree.map(
             lambda *rows: np.stack(rows, axis=1), *recorded
         )
         return stacked

@@ -1,6 +1,5 @@
 """What an evaluation's folder tells: summary tables and plots of its results."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from meta import results
 from meta.evaluation import contestants, runner
 from meta.evaluation.contestants import Entry
 from meta.evaluation.runner import Request
-from meta.evaluation.store import Store, slug, written
+from meta.evaluation.store import Store, slug
 from meta.results import normalised, normalised_plots, plots, summary
 from meta.results.normalised import Comparison
 from meta.results.summary import Summary
+from meta.runs import stamped
 from third_party.open_rl import reference as open_reference
 from third_party.optim4rl import reference as optim4rl_reference
 from third_party.published import Published
@@ -87,24 +87,20 @@ def write(store: Store, wishes: Wishes, entries: Sequence[Entry]) -> str:
     Returns:
       The summary as Markdown.
     """
+    what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
+    depends_on = json.dumps(what).encode() + store.folder.results.read_bytes()
+    return stamped.summary(store.folder, depends_on, lambda: _write(store, wishes, entries))
+
+
+def _write(store: Store, wishes: Wishes, entries: Sequence[Entry]) -> tuple[str, list[str]]:
     folder = store.folder.path
-    stamp = _stamp(store, wishes)
-    text = written(folder, stamp)
-    if text is not None:
-        return text
-    before = _read(folder / "report.json").get("files", [])
     table, note = normalised.failures_as_worst(results.read(store.folder.results))
     compared = normalised.normalise(table, wishes.normalise_by or DEFAULT_NORMALISER)
     rows = normalised.rows(table, compared)
     references = _published(wishes, table)
     text = _markdown(rows, compared, references, [note, *_preset_notes(entries, table)])
-    store.folder.write(folder / "summary.md", text)
     summary.write_csv(rows, folder / "summary.csv", normalised.COLUMNS)
-    files = ["summary.md", "summary.csv", *_plot(folder, table, rows, compared, references)]
-    for name in set(before) - set(files):  # plots of what is no longer shown
-        (folder / name).unlink(missing_ok=True)
-    store.folder.write(folder / "report.json", json.dumps({"stamp": stamp, "files": files}) + "\n")
-    return text
+    return text, ["summary.csv", *_plot(folder, table, rows, compared, references)]
 
 
 def _plot(
@@ -244,18 +240,3 @@ def _published_table(references: Sequence[Published]) -> str:
     ]
     note = "Compare only runs of as many environment steps."
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
-
-
-def _stamp(store: Store, wishes: Wishes) -> str:
-    """Changes whenever the report would."""
-    what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
-    content = json.dumps(what).encode() + store.folder.results.read_bytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -218,16 +218,6 @@ class Store:
         return list(there["cells"])
 
 
-def written(folder: Path, stamp: str) -> str | None:
-    """The summary in a folder, if all that belongs to these results is there already."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        whole = report["stamp"] == stamp and all((folder / f).is_file() for f in report["files"])
-        return (folder / "summary.md").read_text(encoding="utf-8") if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def slug(name: str) -> str:
     """A file name for any name; no two names have the same."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60]

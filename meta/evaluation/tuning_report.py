@@ -1,10 +1,7 @@
 """What a search leaves: the winner as a preset, all scores as a table, a plot, a page."""
 
-import csv
-import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +11,7 @@ from meta.evaluation import tuning_space
 from meta.evaluation.tuning_space import ANNEAL, NEAR_ONE, Values
 from meta.results import bootstrap, plot_style
 from meta.results.plot_style import FONT, ORANGE, WIDTH, Style
-from meta.runs import atomic
+from meta.runs import stamped
 from meta.runs.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -79,13 +76,15 @@ def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
       ValueError: every candidate failed; the table of scores is there all the same.
     """
     content = [_VERSION, about, [(s.values, s.scores.tolist()) for s in scores]]
-    stamp = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    text = _written(folder.path, stamp)
-    if text is not None:
-        return text
+    return stamped.summary(
+        folder, json.dumps(content).encode(), lambda: _write(folder, about, scores)
+    )
+
+
+def _write(folder: Workdir, about: About, scores: Sequence[Score]) -> tuple[str, list[str]]:
     ranked = _ranked(scores)
     best = ranked[0]
-    _write_table(folder.tuning, about, ranked)
+    folder.write_table(folder.tuning, *_table(about, ranked))
     if not np.isfinite(best.mean):
         raise ValueError(
             f"{about.optimizer} failed on {about.task} with all hyperparameters tried: "
@@ -104,22 +103,7 @@ def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
         folder.path / "preset.json", about.optimizer, best.values, provenance=provenance
     )
     plot_style.save(_figure(about, ranked), folder.path / "tuning.png")
-    text = _markdown(about, ranked)
-    folder.write(folder.path / "summary.md", text)
-    folder.write(folder.path / "report.json", json.dumps({"stamp": stamp}) + "\n")
-    return text
-
-
-def _written(folder: Path, stamp: str) -> str | None:
-    """The summary, if everything is there already."""
-    names = ("preset.json", "tuning.csv", "tuning.png", "summary.md")
-    try:
-        known = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("stamp")
-        if known == stamp and all((folder / name).is_file() for name in names):
-            return (folder / "summary.md").read_text(encoding="utf-8")
-    except (OSError, ValueError, AttributeError):
-        pass
-    return None
+    return _markdown(about, ranked), ["preset.json", "tuning.csv", "tuning.png"]
 
 
 def _ranked(scores: Sequence[Score]) -> list[Ranked]:
@@ -139,19 +123,18 @@ def _ranked(scores: Sequence[Score]) -> list[Ranked]:
     return sorted(ranked, key=lambda row: -row.mean if np.isfinite(row.mean) else np.inf)
 
 
-def _write_table(path: Path, about: About, ranked: Sequence[Ranked]) -> None:
-    """One row per candidate, the best first."""
+def _table(about: About, ranked: Sequence[Ranked]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows: one per candidate, the best first."""
     names = list(ranked[0].values)
     seeds = [f"seed_{seed}" for seed in range(len(ranked[0].scores))]
     header = ["task", "agent", "optimizer", *names, "criterion", "seeds"]
-    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*header, "score", "score_low", "score_high", "chosen", *seeds])
-        for place, row in enumerate(ranked):
-            values = [tuning_space.written(row.values[name]) for name in names]
-            chosen = int(place == 0 and np.isfinite(row.mean))
-            what = [about.task, about.agent, about.optimizer, *values, about.criterion, len(seeds)]
-            writer.writerow([*what, row.mean, row.low, row.high, chosen, *row.scores.tolist()])
+    rows = []
+    for place, row in enumerate(ranked):
+        values = [tuning_space.written(row.values[name]) for name in names]
+        chosen = int(place == 0 and np.isfinite(row.mean))
+        what = [about.task, about.agent, about.optimizer, *values, about.criterion, len(seeds)]
+        rows.append([*what, row.mean, row.low, row.high, chosen, *row.scores.tolist()])
+    return [*header, "score", "score_low", "score_high", "chosen", *seeds], rows
 
 
 def _markdown(about: About, ranked: Sequence[Ranked]) -> str:

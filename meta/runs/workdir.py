@@ -5,6 +5,7 @@ import difflib
 import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ class Workdir:
         """Writes a text file in one step."""
         with replacing(path) as temporary:
             temporary.write_text(text)
+
+    def write_table(self, path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """Writes a CSV table in one step."""
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
 
 
 def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:
