@@ -104,6 +104,15 @@ def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: 
     return more and {**asked, block: {**asked[block], field: there[block][field]}} == there
 
 
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{'a': {'b': 1}}`` as ``{'a.b': 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        is_block = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{name}.") if is_block else {f"{prefix}{name}": value}
+    return flat
+
+
 class MetricsTable:
     """The run's metrics as a CSV table, one row per meta-step, resumable.
 
