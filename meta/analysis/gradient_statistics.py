@@ -31,6 +31,7 @@ from meta.engine import watching
 from meta.evaluation import contestants, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
+from meta.results import markdown
 from meta.runs import stamped
 
 KIND = "gradients"
@@ -56,16 +57,12 @@ def analyze(request: Request) -> str:
     store = Store(request.workdir, request.settings, KIND)
     make_engine = functools.partial(watching.make_engine, measure=COUNTS)
     runner.evaluate(request, entries, store, make_engine)
-    return write(store, request.agent)
-
-
-def write(store: Store, agent: str) -> str:
-    """Writes the table, the summary and figures, if they are not of these results yet."""
     results = b"%d" % _VERSION + store.folder.results.read_bytes()
-    return stamped.summary(store.folder, results, lambda: _write(store, agent))
+    return stamped.summary(store.folder, results, lambda: _write(store, request.agent))
 
 
 def _write(store: Store, agent: str) -> tuple[str, list[str]]:
+    """Writes the table and plots; the summary, and the files' names."""
     folder = store.folder.path
     optimizers: dict[str, dict[str, Distributions]] = {}
     for task, optimizer in store.cells():
@@ -100,21 +97,18 @@ def _rows(agent: str, found: dict[str, dict[str, Distributions]]) -> Iterator[tu
 
 def _markdown(found: dict[str, dict[str, Distributions]]) -> str:
     """A table of the thirds of training, and what changed between them."""
-    head = ["optimizer", "task", "quantity", *PHASES]
-    head += ["exact zeros, first and last third", "drift, decades"]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
-    noise = ["| optimizer | task | sign changes | cosine with the gradient before | seeds |",
-             "| --- | --- | ---: | ---: | ---: |"]  # fmt: skip
+    rows, noise = [], []
     for optimizer, tasks in found.items():
-        name = optimizer.replace("|", "\\|")
         for task, counted in tasks.items():
             for quantity, part in counted.sizes.items():
-                cells = [name, task, quantity, *_thirds(counted, part, quantity)]
-                lines.append(f"| {' | '.join(cells)} |")
+                rows.append([optimizer, task, quantity, *_thirds(counted, part, quantity)])
             failed = f", and {len(counted.failed)} that failed" * bool(counted.failed)
-            seeds = f"{len(counted.by_seed)}{failed}"
             flips, cosines = _mean(counted.sign_changes), _mean(counted.cosine)
-            noise.append(f"| {name} | {task} | {flips:.3f} | {cosines:.3f} | {seeds} |")
+            seeds = f"{len(counted.by_seed)}{failed}"
+            noise.append([optimizer, task, f"{flips:.3f}", f"{cosines:.3f}", seeds])
+    header = ["optimizer", "task", "quantity", *PHASES]
+    header += ["exact zeros, first and last third", "drift, decades"]
+    noise_header = ["optimizer", "task", "sign changes", "cosine with the gradient before", "seeds"]
     legend = (
         "Of all elements of all gradients (as the optimizer sees them) and updates: the median of "
         "log10 of their size, with the quantiles 0.05 and 0.95, among those that are not 0. "
@@ -123,7 +117,8 @@ def _markdown(found: dict[str, dict[str, Distributions]]) -> str:
         "elements whose gradient has another sign than in the update before. An environment "
         "step of a dataset is a training example.\n"
     )
-    return "\n".join([*lines, "", *noise, "", legend])
+    table = markdown.table(header, rows, "l" * len(header))
+    return "\n\n".join([table, markdown.table(noise_header, noise, "llrrr"), legend])
 
 
 def _thirds(counted: Distributions, part: Sizes, quantity: str) -> list[str]:

@@ -134,21 +134,10 @@ def _draw_band(axis: "Axes", curves: Curves, name: str, style: Style, label: str
     band = curves.bands.get(name)
     if band is None:
         return
-    if len(curves.values[name]) > 1:
-        axis.fill_between(
-            curves.env_steps, band.low, band.high, color=style.color, alpha=0.18, lw=0
-        )
-    axis.plot(
-        curves.env_steps,
-        band.point,
-        color=style.color,
-        ls="--" if style.dashed else "-",
-        lw=1.4,
-        marker=style.marker,
-        mfc="white" if style.dashed else style.color,
-        ms=3.5,
-        markevery=math.ceil(len(curves.env_steps) / 6),
-        label=label,
+    ends = (band.low, band.high) if len(curves.values[name]) > 1 else (None, None)
+    estimate = (band.point, *ends)
+    plot_style.draw_line(
+        axis, curves.env_steps, estimate, style, label, line=1.4, marker=3.5, markers=6
     )
 
 

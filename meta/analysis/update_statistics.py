@@ -21,7 +21,7 @@ from meta.engine import watching
 from meta.evaluation import contestants, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
-from meta.results import bootstrap
+from meta.results import bootstrap, markdown
 from meta.runs import stamped
 
 KIND = "analysis"
@@ -54,16 +54,12 @@ def analyze(request: Request, taus: Sequence[float] = update_measure.TAUS) -> st
     runner.evaluate(
         request, entries, store, functools.partial(watching.make_engine, measure=measure)
     )
-    return write(store, request.agent)
-
-
-def write(store: Store, agent: str) -> str:
-    """Writes the table, the summary and plots, if they are not of these results yet."""
     results = b"%d" % _VERSION + store.folder.results.read_bytes()
-    return stamped.summary(store.folder, results, lambda: _write(store, agent))
+    return stamped.summary(store.folder, results, lambda: _write(store, request.agent))
 
 
 def _write(store: Store, agent: str) -> tuple[str, list[str]]:
+    """Writes the table and plots; the summary, and the files' names."""
     folder = store.folder.path
     tasks: dict[str, dict[str, Curves]] = {}
     for task, optimizer in store.cells():
@@ -93,19 +89,16 @@ def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
     """A table for each task: the beginning, the end, and the mean over training."""
     parts = []
     for task, found in tasks.items():
-        lines = [
-            f"# {task}\n",
-            "| statistic | network | optimizer | first point | last point | mean over training |",
-            "| --- | --- | --- | ---: | ---: | ---: |",
-        ]
         names = dict.fromkeys(name for curves in found.values() for name in curves.values)
-        for name in sorted(names, key=_place):
-            statistic, _, network = name.partition("/")
-            for optimizer, curves in found.items():
-                if name in curves.values:
-                    cells = [statistic, network, optimizer.replace("|", "\\|")]
-                    lines.append(f"| {' | '.join([*cells, *_numbers(curves, name)])} |")
-        parts.append("\n".join(lines) + "\n")
+        rows = [
+            [*name.split("/", 1), optimizer, *_numbers(curves, name)]
+            for name in sorted(names, key=_place)
+            for optimizer, curves in found.items()
+            if name in curves.values
+        ]
+        header = ("statistic", "network", "optimizer", "first point", "last point")
+        table = markdown.table((*header, "mean over training"), rows, "lllrrr")
+        parts.append(f"# {task}\n\n{table}\n")
         notes = [_note(optimizer, curves) for optimizer, curves in found.items()]
         parts.append("\n".join(notes) + "\n")
     parts.append(

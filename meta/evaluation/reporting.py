@@ -12,7 +12,7 @@ from meta.evaluation import contestants, runner
 from meta.evaluation.contestants import Entry
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
-from meta.results import normalised, normalised_plots, plots, summary
+from meta.results import markdown, normalised, normalised_plots, plots, summary
 from meta.results.normalised import Comparison
 from meta.results.summary import Summary
 from meta.runs import stamped
@@ -204,29 +204,28 @@ def _normalised_table(rows: Summary, by: str) -> str:
         "optimality gap",
         f"P(better than {by})",
     ]
-    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)]]
-    for row in rows:
-        if row["normalised_iqm"] is None:
-            continue
-        names = (*normalised.NORMALISED, "improvement")
-        ends = ("", "_low", "_high")
-        lines.append(
-            [row[name].replace("|", "\\|") for name in ("task", "optimizer")]
-            + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
-        )
+    names = (*normalised.NORMALISED, "improvement")
+    lines = [
+        [row["task"], row["optimizer"]]
+        + [
+            summary.with_interval(*(row[name + end] for end in ("", "_low", "_high")))
+            for name in names
+        ]
+        for row in rows
+        if row["normalised_iqm"] is not None
+    ]
     note = (
         f"Last returns divided by the mean of {by}'s, whose own uncertainty is not in the "
         "intervals. On one task the median is the mean: rliable's is the median over tasks of "
         "the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
         "of 1."
     )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+    return markdown.table(header, lines, "llrrrrr") + f"\n\n{note}\n"
 
 
 def _published_table(references: Sequence[Published]) -> str:
     header = ["task", "optimizer", "final return", "env steps", "statistic", "seeds", "source"]
-    lines = [header, ["---", "---", "---:", "---:", "---", "---:", "---"]]
-    lines += [
+    lines = [
         [
             value.task,
             value.optimizer,
@@ -239,4 +238,4 @@ def _published_table(references: Sequence[Published]) -> str:
         for value in references
     ]
     note = "Compare only runs of as many environment steps."
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+    return markdown.table(header, lines, "llrrlrl") + f"\n\n{note}\n"

@@ -9,7 +9,7 @@ import numpy as np
 from learned_opt.files import presets
 from meta.evaluation import tuning_space
 from meta.evaluation.tuning_space import ANNEAL, NEAR_ONE, Values
-from meta.results import bootstrap, plot_style
+from meta.results import bootstrap, markdown, plot_style
 from meta.results.plot_style import FONT, ORANGE, WIDTH, Style
 from meta.runs import stamped
 from meta.runs.workdir import Workdir
@@ -144,15 +144,16 @@ def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
         f"{len(ranked)} candidates, {seeds} seed{'s' * (seeds > 1)} each, "
         f"{about.env_steps:,} environment steps, {about.agent}; criterion: {about.criterion}.\n",
         f"Best: {tuning_space.describe(ranked[0].values, list(ranked[0].values))}\n",
-        f"| {' | '.join([*about.searched, 'score (95 % interval)'])} |",
-        f"| {' | '.join(['---:'] * (len(about.searched) + 1))} |",
     ]
+    rows = []
     for row in ranked:
         cells = [tuning_space.written(row.values[name]) for name in about.searched]
         score = f"{row.mean:.4g}" if np.isfinite(row.mean) else "failed"
         if row.low is not None:
             score += f" ({row.low:.4g} to {row.high:.4g})"
-        lines.append(f"| {' | '.join([*cells, score])} |")
+        rows.append([*cells, score])
+    header = [*about.searched, "score (95 % interval)"]
+    lines.append(markdown.table(header, rows, "r" * len(header)))
     notes = [
         f"- The best {name} is the {which} one tried: values beyond it may be better."
         for name in about.searched
