@@ -11,7 +11,6 @@ argument of one compiled program: how a run is cut into calls changes nothing in
 """
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,13 +22,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from agents.base import Agent, TrainState
 from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine import memory
+from meta.engine.pace import Pace
 
 # Called between compiled calls with the share done, in [0, 1]. May raise to stop.
 ProgressFunction = Callable[[float], None]
 Series = dict[str, np.ndarray]  # name -> [P, K]
 
 _AXIS = "members"
-_SECONDS_PER_CALL = 2.0
 
 
 class Recording(NamedTuple):
@@ -84,7 +83,7 @@ class Engine:
         self._probe, self._series = probe, series
         self._requested = members_per_device
         self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
-        self._seconds_per_iteration = 0.0
+        self._pace = Pace()
 
     @property
     def num_devices(self) -> int:
@@ -151,33 +150,17 @@ class Engine:
         """The wave's returns and what was probed, each ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
-        done = 0
         recorded: list[tuple[np.ndarray, Series]] = []
-        while done < record_at[-1]:
-            target = record_at[len(recorded)]
-            count = min(target - done, self._iterations_per_call())
-            began = time.monotonic()
+        for count, done in self._pace.calls(record_at):
             state, row = self._advance(thetas, state, jnp.int32(count))
             row = jax.tree.map(np.asarray, row)  # waits for the result
-            self._observe(count, time.monotonic() - began)
-            done += count
-            if done == target:
+            if done == record_at[len(recorded)]:
                 recorded.append(row)
             report(done / record_at[-1])
         stacked: tuple[np.ndarray, Series] = jax.tree.map(
             lambda *rows: np.stack(rows, axis=1), *recorded
         )
         return stacked
-
-    def _iterations_per_call(self) -> int:
-        if not self._seconds_per_iteration:
-            return 1  # the first call compiles; the second one is timed
-        return max(1, int(_SECONDS_PER_CALL / self._seconds_per_iteration))
-
-    def _observe(self, count: int, seconds: float) -> None:
-        per_iteration = seconds / count
-        known = self._seconds_per_iteration
-        self._seconds_per_iteration = min(known, per_iteration) if known else per_iteration
 
     @functools.cached_property
     def _sharded(self) -> NamedSharding:

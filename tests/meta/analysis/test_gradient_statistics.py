@@ -91,11 +91,6 @@ def test_a_watched_run_counts_between_points_and_changes_nothing():
                 assert counted == np.sum(size >= 10.0 ** EDGES[index])
 
 
-def test_counts_may_wrap_around():
-    values = np.array([[2**32 - 5, 3]], np.uint32)
-    np.testing.assert_array_equal(watching.since(values), [[2**32 - 5, 8]])
-
-
 def spread(values, zeros=0.0):
     """Shares of one point from log10 sizes."""
     bins = ((np.array(values) - EDGES[0]) * PER_DECADE).astype(int)
