@@ -264,7 +264,7 @@ def test_no_launcher_hides_a_standard_module():
         ("meta.report.writer", "from launchers.train import main"),
         ("meta.report.writer", "from meta.training import loop"),
         ("meta.results.table", "from meta.evaluation import runner"),
-        ("learned_opt.families.star", "from learned_opt.files import velo_file"),
+        ("learned_opt.families.star", "from learned_opt.files import presets"),
         ("launchers.train", "from learned_opt import load"),
         ("launchers.train", "import configs.demo"),
         ("configs.demo", "from meta.engine.tasks import Task"),
