@@ -45,18 +45,23 @@ def check(wishes: Wishes, names: Sequence[str]) -> None:
       wishes: to check.
       names: of the optimizers that results will be of.
     """
-    for name in wishes.references:
-        if name not in REFERENCES:
-            hint = did_you_mean(name, list(REFERENCES))
-            raise ValueError(
-                f"unknown --reference={name}{hint}; known: {', '.join(sorted(REFERENCES))}"
-            )
+    check_references(wishes.references)
     by = wishes.normalise_by
     if by and by not in names:
         raise ValueError(
             f"--normalise_by={by}{did_you_mean(by, list(names))} is not among the optimizers "
             f"evaluated: {', '.join(names)}"
         )
+
+
+def check_references(names: Sequence[str]) -> None:
+    """Raises a ``ValueError`` if one of the names is not in ``REFERENCES``."""
+    for name in names:
+        if name not in REFERENCES:
+            hint = did_you_mean(name, list(REFERENCES))
+            raise ValueError(
+                f"unknown --reference={name}{hint}; known: {', '.join(sorted(REFERENCES))}"
+            )
 
 
 def evaluate(request: Request, wishes: Wishes) -> str:
@@ -128,19 +133,10 @@ def _plot(
         plots.return_curves_plot(table, task, folder / files[-1], references=mine)
     if not compared.tasks:
         return files
-    drawings = {
-        "aggregate.png": lambda path: normalised_plots.aggregate_plot(rows, compared, path),
-        "improvement.png": lambda path: normalised_plots.improvement_plot(rows, compared, path),
-        "profile.png": lambda path: normalised_plots.profile_plot(compared, path),
-        "sample_efficiency.png": lambda path: normalised_plots.efficiency_plot(compared, path),
-    }
-    if not any(row["improvement"] is not None for row in rows):
-        del drawings["improvement.png"]
-    if not compared.curves:
-        del drawings["sample_efficiency.png"]
+    drawings = normalised_plots.drawings(rows, compared)
     for name, draw in drawings.items():
-        draw(folder / name)
-    return files + list(drawings)
+        draw(folder / f"{name}.png")
+    return files + [f"{name}.png" for name in drawings]
 
 
 def _published(wishes: Wishes, table: results.Table) -> list[Published]:
@@ -204,23 +200,24 @@ def _normalised_table(rows: Summary, by: str) -> str:
         "optimality gap",
         f"P(better than {by})",
     ]
-    names = (*normalised.NORMALISED, "improvement")
-    lines = [
-        [row["task"], row["optimizer"]]
-        + [
-            summary.with_interval(*(row[name + end] for end in ("", "_low", "_high")))
-            for name in names
-        ]
-        for row in rows
-        if row["normalised_iqm"] is not None
-    ]
     note = (
         f"Last returns divided by the mean of {by}'s, whose own uncertainty is not in the "
         "intervals. On one task the median is the mean: rliable's is the median over tasks of "
         "the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
         "of 1."
     )
-    return markdown.table(header, lines, "llrrrrr") + f"\n\n{note}\n"
+    return markdown.table(header, normalised_cells(rows), "llrrrrr") + f"\n\n{note}\n"
+
+
+def normalised_cells(rows: Summary) -> list[list[str]]:
+    """Task, optimizer and all normalised scores of the rows that have any, with intervals."""
+    names, ends = (*normalised.NORMALISED, "improvement"), ("", "_low", "_high")
+    return [
+        [row["task"], row["optimizer"]]
+        + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
+        for row in rows
+        if row["normalised_iqm"] is not None
+    ]
 
 
 def _published_table(references: Sequence[Published]) -> str:

@@ -117,15 +117,9 @@ def _tables(rows: summary.Summary, found: Comparison) -> str:
     )
     if found.by is None or not found.tasks:
         return body
-    names = (*normalised.NORMALISED, "improvement")
     return body + page.table(
         ("task", "optimizer", "IQM", "mean", "median", "optimality gap", f"P(better: {found.by})"),
-        [
-            [row["task"], row["optimizer"]]
-            + [interval(*(row[name + end] for end in ("", "_low", "_high"))) for name in names]
-            for row in rows
-            if row["normalised_iqm"] is not None
-        ],
+        reporting.normalised_cells(rows),
         f"Scores: last returns divided by the mean of {found.by}'s (no unit). Optimality gap: by "
         f"how much scores, cut off at 1, fall short of 1. P(better: {found.by}): probability that "
         f"a run's return is higher than one of {found.by}.",
@@ -162,26 +156,15 @@ def _plots(
 def _score_plots(rows: summary.Summary, found: Comparison) -> str:
     """Plots of normalised scores."""
     where = found.tasks[0] if len(found.tasks) == 1 else "all tasks"
-    body = page.drawn(
-        lambda path: normalised_plots.aggregate_plot(rows, found, path),
-        f"{where}: normalised scores ({found.by}'s mean is 1): IQM, mean, median and optimality "
-        "gap with 95 % intervals (as OPEN's figure 3).",
-    )
-    if any(row["improvement"] is not None for row in rows):
-        body += page.drawn(
-            lambda path: normalised_plots.improvement_plot(rows, found, path),
-            f"{where}: probability that a run's return is higher than one of {found.by}, with 95 % "
-            "intervals; 0.5: no difference.",
-        )
-    body += page.drawn(
-        lambda path: normalised_plots.profile_plot(found, path),
-        f"{where}: performance profile, the share of runs whose normalised score is above each "
+    captions = {
+        "aggregate": f"normalised scores ({found.by}'s mean is 1): IQM, mean, median and "
+        "optimality gap with 95 % intervals (as OPEN's figure 3).",
+        "improvement": f"probability that a run's return is higher than one of {found.by}, with "
+        "95 % intervals; 0.5: no difference.",
+        "profile": "performance profile, the share of runs whose normalised score is above each "
         "threshold.",
-    )
-    if found.curves:
-        body += page.drawn(
-            lambda path: normalised_plots.efficiency_plot(found, path),
-            f"{where}: sample efficiency, IQM of normalised returns over tasks and seeds against "
-            "training.",
-        )
-    return body
+        "sample_efficiency": "sample efficiency, IQM of normalised returns over tasks and seeds "
+        "against training.",
+    }
+    drawings = normalised_plots.drawings(rows, found)
+    return "".join(page.drawn(draw, f"{where}: {captions[n]}") for n, draw in drawings.items())

@@ -9,7 +9,6 @@ import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
-from learned_opt.names import did_you_mean
 from meta.evaluation import reporting
 from meta.report import agents, commands, meta_training, others, page, returns, sources, versions
 from meta.report.folders import differences, overview
@@ -43,13 +42,7 @@ class Request:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = reporting.REFERENCES
-        for name in self.references:
-            if name not in known:
-                hint = did_you_mean(name, list(known))
-                raise ValueError(
-                    f"unknown --reference={name}{hint}; known: {', '.join(sorted(known))}"
-                )
+        reporting.check_references(self.references)
         for name in ("agent_timesteps", "agents_per_task"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")

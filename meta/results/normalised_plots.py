@@ -6,7 +6,8 @@ Aggregate scores, the probability of improvement, performance profiles and sampl
 
 import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,18 @@ _TITLES = {
 _LABEL = 24  # letters of an optimizer's name in one line
 
 Row = Mapping[str, Any]
+
+
+def drawings(rows: Sequence[Row], compared: Comparison) -> dict[str, Callable[[Path], None]]:
+    """What there is to draw of normalised scores: name -> a function that draws to a path."""
+    improved = any(row["improvement"] is not None for row in rows)
+    plots: dict[str, tuple[Callable[[Path], None], bool]] = {
+        "aggregate": (lambda path: aggregate_plot(rows, compared, path), True),
+        "improvement": (lambda path: improvement_plot(rows, compared, path), improved),
+        "profile": (lambda path: profile_plot(compared, path), True),
+        "sample_efficiency": (lambda path: efficiency_plot(compared, path), bool(compared.curves)),
+    }
+    return {name: draw for name, (draw, is_there) in plots.items() if is_there}
 
 
 def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]) -> None:
