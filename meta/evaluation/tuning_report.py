@@ -51,7 +51,7 @@ class Score(NamedTuple):
         return float(np.mean(self.scores))
 
 
-class Ranked(NamedTuple):
+class Candidate(NamedTuple):
     """A candidate with the 95 % interval of its mean, None where there is none."""
 
     values: Values
@@ -106,7 +106,7 @@ def _write(folder: Workdir, about: About, scores: Sequence[Score]) -> tuple[str,
     return _markdown(about, ranked), ["preset.json", "tuning.csv", "tuning.png"]
 
 
-def _ranked(scores: Sequence[Score]) -> list[Ranked]:
+def _ranked(scores: Sequence[Score]) -> list[Candidate]:
     """The best first, failed ones last; the first one given of equal ones."""
     sound = [score for score in scores if np.isfinite(score.scores).all()]
     ends: dict[int, tuple[float, float]] = {}
@@ -117,13 +117,13 @@ def _ranked(scores: Sequence[Score]) -> list[Ranked]:
             id(score): (float(a), float(b)) for score, a, b in zip(sound, low, high, strict=True)
         }
     ranked = [
-        Ranked(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
+        Candidate(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
         for score in scores
     ]
     return sorted(ranked, key=lambda row: -row.mean if np.isfinite(row.mean) else np.inf)
 
 
-def _table(about: About, ranked: Sequence[Ranked]) -> tuple[list[str], list[list[Any]]]:
+def _table(about: About, ranked: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:
     """Header and rows: one per candidate, the best first."""
     names = list(ranked[0].values)
     seeds = [f"seed_{seed}" for seed in range(len(ranked[0].scores))]
@@ -137,7 +137,7 @@ def _table(about: About, ranked: Sequence[Ranked]) -> tuple[list[str], list[list
     return [*header, "score", "score_low", "score_high", "chosen", *seeds], rows
 
 
-def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
+def _markdown(about: About, ranked: Sequence[Candidate]) -> str:
     seeds = len(ranked[0].scores)
     lines = [
         f"# {about.optimizer} on {about.task}\n",
@@ -168,7 +168,7 @@ def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 
-def _edge(ranked: Sequence[Ranked], name: str) -> list[str]:
+def _edge(ranked: Sequence[Candidate], name: str) -> list[str]:
     """``smallest`` or ``largest`` if the best value is at an end of several."""
     tried = sorted({row.values[name] for row in ranked})
     if name == ANNEAL or len(tried) < 2:
@@ -177,7 +177,7 @@ def _edge(ranked: Sequence[Ranked], name: str) -> list[str]:
     return ["smallest"] * (best == tried[0]) + ["largest"] * (best == tried[-1])
 
 
-def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
+def _figure(about: About, ranked: Sequence[Candidate]) -> "Figure":
     """Lines over one hyperparameter if a few say all, else points over each of them."""
     several = [n for n in about.searched if len({row.values[n] for row in ranked}) > 1]
     axes_of = (
@@ -187,7 +187,7 @@ def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
         or about.searched[:1]
     )
     first, others = axes_of[0], axes_of[1:]
-    lines: dict[str, list[Ranked]] = {}
+    lines: dict[str, list[Candidate]] = {}
     for row in ranked:
         lines.setdefault(tuning_space.describe(row.values, others), []).append(row)
     as_lines = len(lines) <= _MOST_LINES and first != ANNEAL
@@ -221,7 +221,7 @@ def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
     return figure
 
 
-def _draw_lines(axis: "Axes", name: str, lines: dict[str, list[Ranked]]) -> None:
+def _draw_lines(axis: "Axes", name: str, lines: dict[str, list[Candidate]]) -> None:
     looks = [
         Style(color, marker, False)
         for color, marker in zip(plot_style.COLORS, (*plot_style.MARKERS, "o"), strict=True)
