@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from agents import losses, networks, normalization
 from agents.base import TrainState
 from agents.config import AgentConfig
-from agents.environments.base import Environment
-from agents.networks import ActorCritic
+from agents.environments.base import Environment, TaskEnvironment, TimeStep, reset_parallel
+from agents.networks import ActorCritic, Distribution
 
 
 class Batch(NamedTuple):
@@ -45,6 +45,54 @@ def flatten_observation(observation: jax.Array) -> jax.Array:
     return observation.reshape(observation.shape[0], -1).astype(jnp.float32)
 
 
+def seen(statistics: normalization.Statistics | None, observation: jax.Array) -> jax.Array:
+    """``[B, ...]`` as networks take it: ``[B, features]``, normalised if there are statistics."""
+    flat = flatten_observation(observation)
+    return flat if statistics is None else normalization.normalize(statistics, flat)
+
+
+def act(
+    env: Environment,
+    network: ActorCritic,
+    params: Any,
+    env_state: Any,
+    observation: jax.Array,
+    noise: jax.Array,
+    keys: jax.Array,
+) -> tuple[Any, Distribution, jax.Array, TimeStep]:
+    """One step of all environments with actions drawn from the policy.
+
+    Args:
+      env: the environment, unbatched.
+      network: the agent's.
+      params: to act with.
+      env_state: ``[B]``.
+      observation: ``[B, features]``, as ``seen`` gives it.
+      noise: what the actions are drawn with, see ``networks.draw_noise``.
+      keys: of the environments' steps, ``[B]``.
+
+    Returns:
+      (states, policy, actions, outcomes), axes ``[B]``.
+    """
+    policy, _ = network.policy(params, observation)
+    action = policy.sample(noise)
+    env_state, outcome = jax.vmap(env.step)(keys, env_state, action)
+    return env_state, policy, action, outcome
+
+
+def reset_as_trained(
+    env: Environment, state: TrainState, key: jax.Array, num_envs: int
+) -> tuple[Any, jax.Array]:
+    """Fresh environments to watch a trained agent in: states and first observations ``[B]``.
+
+    Rules that are drawn (``TaskEnvironment``) are those that the agent was trained with.
+    """
+    if not isinstance(env, TaskEnvironment):
+        return reset_parallel(env, key, num_envs)
+    task = jax.tree.map(lambda leaf: leaf[0], state.env_state.task)
+    return jax.vmap(env.reset_in, in_axes=(None, 0))(task, jax.random.split(key, num_envs))
+
+
 def collect(
     config: AgentConfig,
     env: Environment,
@@ -72,7 +120,7 @@ def collect(
     env_keys = jax.random.split(env_key, size)
 
     def step(state: TrainState, inputs: tuple) -> tuple[TrainState, _Step]:
-        return _act(config, env, network, params, state, *inputs)
+        return _advance(config, env, network, params, state, *inputs)
 
     state, steps = jax.lax.scan(step, state, (noise, env_keys))
     last_value, _ = network.value(params, state.observation)
@@ -93,7 +141,7 @@ def collect(
     return state, Batch(steps.observation, steps.action, steps.log_prob, steps.value, advantage)
 
 
-def _act(
+def _advance(
     config: AgentConfig,
     env: Environment,
     network: ActorCritic,
@@ -103,22 +151,18 @@ def _act(
     env_keys: jax.Array,
 ) -> tuple[TrainState, _Step]:
     """One step of all environments, with noise ``[B, A]`` and keys ``[B]``."""
-    policy, _ = network.policy(params, state.observation)
+    env_state, policy, action, outcome = act(
+        env, network, params, state.env_state, state.observation, noise, env_keys
+    )
     value, _ = network.value(params, state.observation)
-    action = policy.sample(noise)
-    env_state, outcome = jax.vmap(env.step)(env_keys, state.env_state, action)
     ended = outcome.terminated | outcome.truncated
     next_value = None
     statistics = state.observation_statistics
-    observation = flatten_observation(outcome.observation)
     if statistics is not None:
-        statistics = normalization.update_statistics(statistics, observation)
-        observation = normalization.normalize(statistics, observation)
+        flat = flatten_observation(outcome.observation)
+        statistics = normalization.update_statistics(statistics, flat)
     if config.truncation == "bootstrap":
-        final = flatten_observation(outcome.final_observation)
-        if statistics is not None:
-            final = normalization.normalize(statistics, final)
-        next_value, _ = network.value(params, final)
+        next_value, _ = network.value(params, seen(statistics, outcome.final_observation))
     reward, scaler = config.reward_scale * outcome.reward, state.reward_scaler
     if scaler is not None:
         scaler, reward = normalization.scale_rewards(scaler, reward, ended, config.discount)
@@ -134,7 +178,7 @@ def _act(
     )
     state = state._replace(
         env_state=env_state,
-        observation=observation,
+        observation=seen(statistics, outcome.observation),
         observation_statistics=statistics,
         reward_scaler=scaler,
         episode_return=outcome.episode_return,

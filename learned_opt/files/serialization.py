@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import base, presets, registry, standalone
-from learned_opt.files import velo_file
+from learned_opt import base, registry, standalone
+from learned_opt.files import atomic, presets
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
+from third_party.velo import weights as velo_weights
 
 FORMAT = "lopt-rl optimizer"
 FORMAT_VERSION = 1
@@ -128,13 +129,9 @@ def save(
         **(metadata or {}),
     }
     text = json.dumps(description, sort_keys=True, indent=1).encode()
-    buffer = io.BytesIO()
     contents: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8), **arrays}
-    np.savez(buffer, **contents)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **contents)
 
 
 def convert_pickle(
@@ -221,8 +218,8 @@ def _parsed(
     if content.lstrip()[:1] == b"{":
         _refuse_options(given, "a preset file")
         return _from_preset(presets.parse_preset(content))
-    if velo_file.looks_like_velo(content):
-        return TrainedOptimizer(*velo_file.published_velo(content, given))
+    if velo_weights.looks_like_msgpack(content):
+        return _published_velo(content, given)
     return _published_open(content, given)
 
 
@@ -240,10 +237,7 @@ def _from_preset(preset: presets.Preset) -> TrainedOptimizer:
 def _published_open(content: bytes, given: dict[str, Any]) -> TrainedOptimizer:
     parsed = open_weights.parse(content)
     options = {**given, "hidden_size": parsed.hidden_size, "width": parsed.width}
-    optimizer = registry.make("open", **options)
-    theta = _unflatten_like(_theta_template(optimizer), parsed.arrays)
-    metadata = {"name": "open", "options": options, "source": "published OPEN weights"}
-    return TrainedOptimizer(optimizer, theta, metadata)
+    return _published("open", "OPEN", options, parsed.arrays)
 
 
 def _published_optim4rl(
@@ -251,13 +245,28 @@ def _published_optim4rl(
 ) -> TrainedOptimizer:
     settings = {**optim4rl_weights.BRAX_SETTINGS, **given}
     options = {**settings, "hidden_size": parsed.hidden_size}
-    optimizer = registry.make(parsed.family, **options)
-    theta = _unflatten_like(_theta_template(optimizer), parsed.arrays)
-    metadata = {
-        "name": parsed.family,
-        "options": options,
-        "source": "published Optim4RL weights",
+    return _published(parsed.family, "Optim4RL", options, parsed.arrays)
+
+
+def _published_velo(content: bytes, given: dict[str, Any]) -> TrainedOptimizer:
+    """Without ``total_updates`` the optimizer says, when it is used, that it needs it."""
+    parsed = velo_weights.parse(content)
+    sizes = {
+        "lstm_hidden_size": parsed.lstm_hidden_size,
+        "num_parameter_sets": parsed.num_parameter_sets,
     }
+    fixed = sorted(set(sizes) & set(given))
+    if fixed:
+        raise ValueError(f"{', '.join(fixed)}: the file has its own sizes; leave these options out")
+    return _published("velo", "VeLO", {**sizes, **given}, parsed.arrays)
+
+
+def _published(
+    name: str, project: str, options: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> TrainedOptimizer:
+    optimizer = registry.make(name, **options)
+    theta = _unflatten_like(_theta_template(optimizer), arrays)
+    metadata = {"name": name, "options": options, "source": f"published {project} weights"}
     return TrainedOptimizer(optimizer, theta, metadata)
 
 

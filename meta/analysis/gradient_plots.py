@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents import task_presets
-from meta.analysis.gradient_recording import EDGES, PER_DECADE
+from meta.analysis.distributions import Distributions, phases
+from meta.analysis.gradient_counts import EDGES, PER_DECADE
 from meta.results import plot_style
 from meta.results.plot_style import BLACK, BLUE, FONT, GREEN, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from meta.analysis.gradient_statistics import Found
 
 # Sizes below this, in log10, are left to the text, as zeros are: what is left of old gradients
 # where new ones are 0.
@@ -24,7 +23,7 @@ _PHASES = (("first", BLUE, "-"), ("second", GREEN, "--"), ("last third", VERMILL
 _KINDS = {"supervised": "supervised", "ppo": "RL, PPO", "a2c": "RL, A2C"}
 
 
-def plot(path: Path, optimizer: str, tasks: Mapping[str, "Found"], agent: str) -> None:
+def plot(path: Path, optimizer: str, tasks: Mapping[str, Distributions], agent: str) -> None:
     """Draws how gradients and updates are distributed, of one optimizer.
 
     Args:
@@ -74,9 +73,7 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, "Found"], agent: str) -
     plot_style.save(figure, path)
 
 
-def _histograms(axis: "Axes", found: "Found", quantity: str) -> None:
-    from meta.analysis.gradient_statistics import phases
-
+def _histograms(axis: "Axes", found: Distributions, quantity: str) -> None:
     drawn = EDGES >= LEAST
     edges = np.r_[EDGES[drawn], EDGES[-1] + 1 / PER_DECADE]
     zeros, tiny = [], []
@@ -94,7 +91,7 @@ def _histograms(axis: "Axes", found: "Found", quantity: str) -> None:
     axis.text(0.03, 0.97, text, transform=axis.transAxes, fontsize=FONT, va="top")
 
 
-def _bands(axis: "Axes", found: "Found", quantity: str) -> None:
+def _bands(axis: "Axes", found: Distributions, quantity: str) -> None:
     x = _training(found)
     low, lower, middle, upper, high = found.sizes[quantity].quantiles().T
     axis.fill_between(x, low, high, color=BLUE, alpha=0.15, lw=0, label="5 to 95 %")
@@ -102,7 +99,7 @@ def _bands(axis: "Axes", found: "Found", quantity: str) -> None:
     axis.plot(x, middle, color=BLACK, lw=1.3, label="median")
 
 
-def _shares(axis: "Axes", found: "Found") -> None:
+def _shares(axis: "Axes", found: Distributions) -> None:
     x = _training(found)
     axis.plot(x, found.sizes["gradient"].zeros, color=BLUE, lw=1.3, label="zeros")
     axis.plot(x, found.sign_changes, color=VERMILLION, ls="--", lw=1.3, label="sign flips")
@@ -110,12 +107,12 @@ def _shares(axis: "Axes", found: "Found") -> None:
     axis.axhline(0.0, color="#999999", lw=0.6)
 
 
-def _training(found: "Found") -> np.ndarray:
+def _training(found: Distributions) -> np.ndarray:
     """The points as a percentage of training."""
     return 100.0 * found.env_steps / found.env_steps[-1]
 
 
-def _limits(shown: Mapping[str, "Found"], quantity: str) -> tuple[float, float]:
+def _limits(shown: Mapping[str, Distributions], quantity: str) -> tuple[float, float]:
     """The sizes, in log10, within which all but a thousandth of the elements lie anywhere."""
     low, high = [], []
     for found in shown.values():

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from learned_opt.families.open_optimizer import MOMENTUM_DECAYS
+from meta.analysis.curves import Curves
 from meta.results import plot_style
 from meta.results.plot_style import FONT, LETTER, WIDTH, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from meta.analysis.update_statistics import Curves
 
 NETWORKS = ("all", "actor", "critic")
 
@@ -49,7 +48,7 @@ def position(statistic: str) -> int:
     return 1 + list(_LABELS).index(statistic)
 
 
-def plot(folder: Path, task: str, prefix: str, found: Mapping[str, "Curves"]) -> list[str]:
+def plot(folder: Path, task: str, prefix: str, found: Mapping[str, Curves]) -> list[str]:
     """Draws the curves of a task.
 
     Args:
@@ -79,14 +78,14 @@ def plot(folder: Path, task: str, prefix: str, found: Mapping[str, "Curves"]) ->
     return written
 
 
-def _any_noise(curves: "Curves") -> bool:
+def _any_noise(curves: Curves) -> bool:
     return any(
         name.startswith("relative_noise") and bool(np.any(values != 0))
         for name, values in curves.values.items()
     )
 
 
-def _draw(title: str, rows: list[str], shown: Mapping[str, "Curves"]) -> "Figure":
+def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
     """A panel for each statistic (down) and network (across)."""
     styles = plot_style.optimizer_styles(shown)
     entries = len(shown)
@@ -131,25 +130,14 @@ def _label(statistic: str) -> str:
     return _LABELS[statistic]
 
 
-def _draw_band(axis: "Axes", curves: "Curves", name: str, style: Style, label: str) -> None:
+def _draw_band(axis: "Axes", curves: Curves, name: str, style: Style, label: str) -> None:
     band = curves.bands.get(name)
     if band is None:
         return
-    if len(curves.values[name]) > 1:
-        axis.fill_between(
-            curves.env_steps, band.low, band.high, color=style.color, alpha=0.18, lw=0
-        )
-    axis.plot(
-        curves.env_steps,
-        band.point,
-        color=style.color,
-        ls="--" if style.dashed else "-",
-        lw=1.4,
-        marker=style.marker,
-        mfc="white" if style.dashed else style.color,
-        ms=3.5,
-        markevery=math.ceil(len(curves.env_steps) / 6),
-        label=label,
+    ends = (band.low, band.high) if len(curves.values[name]) > 1 else (None, None)
+    estimate = (band.point, *ends)
+    plot_style.draw_line(
+        axis, curves.env_steps, estimate, style, label, line=1.4, marker=3.5, markers=6
     )
 
 

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 
 from agents.base import TrainState
 from learned_opt.base import LearnedOptimizer, MetaParams
+from meta.engine.pace import Pace
 from meta.engine.tasks import Task
 from meta.runs import progress
-
-_SECONDS_PER_CALL = 2.0  # how long stopping may take
 
 
 def train(
@@ -31,13 +30,9 @@ def train(
 
     start = jax.jit(lambda theta, key: agent.init(key, optimizer.transform(theta)))
     go_on = jax.jit(advance, donate_argnums=1)
-    state, done, count = start(theta, key), 0, 1
+    state = start(theta, key)
     # How training is cut into calls changes nothing in it: it is one compiled program.
-    while done < agent.num_iterations:
-        clock = progress.Clock()
-        count = min(count, agent.num_iterations - done)
+    for count, done in Pace().calls([agent.num_iterations]):
         state = jax.block_until_ready(go_on(theta, state, jnp.int32(count)))
-        done += count
         bar.share(done / agent.num_iterations)
-        count = max(1, min(2 * count, int(count * _SECONDS_PER_CALL / max(clock.seconds(), 1e-3))))
     return state

@@ -11,7 +11,6 @@ argument of one compiled program: how a run is cut into calls changes nothing in
 """
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,12 +22,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from agents.base import Agent, TrainState
 from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine import memory
+from meta.engine.pace import Pace
 
 # Called between compiled calls with the share done, in [0, 1]. May raise to stop.
 ProgressFunction = Callable[[float], None]
+Series = dict[str, np.ndarray]  # name -> [P, K]
 
 _AXIS = "members"
-_SECONDS_PER_CALL = 2.0
 
 
 class Recording(NamedTuple):
@@ -38,12 +38,12 @@ class Recording(NamedTuple):
       env_steps: int ``[K]``, environment steps done at each point.
       episode_return: float32 ``[P, K]``, the return of the last finished episode, averaged
         over the parallel environments; NaN where the agent's parameters are not finite.
-      probed: name -> float32 ``[P, K]``, what the engine's probe gave; empty without one.
+      probed: name -> ``[P, K]``, what the engine's probe gave; empty without one.
     """
 
     env_steps: np.ndarray
     episode_return: np.ndarray
-    probed: dict[str, np.ndarray]
+    probed: Series
 
 
 def default_devices() -> list[jax.Device]:
@@ -60,7 +60,8 @@ class Engine:
       members_per_device: how many members a device runs at once; 0 chooses by the memory
         there is and by what is fast on the kind of device.
       devices: to share the members among.
-      probe: what to record of a state besides its return: state -> float32 scalars by name.
+      probe: what to record of a state besides its return: state -> scalars by name.
+      series: makes of these, over the points of a run, what the recording holds.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Engine:
         *,
         members_per_device: int = 0,
         devices: Sequence[jax.Device] | None = None,
-        probe: Callable[[TrainState], dict[str, jax.Array]] | None = None,
+        probe: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {},
+        series: Callable[[Series], Series] = lambda probed: probed,
     ):
         if members_per_device < 0:
             raise ValueError(
@@ -78,10 +80,10 @@ class Engine:
             )
         self._optimizer = optimizer
         self._agent = agent
-        self._probe = probe or (lambda state: {})
+        self._probe, self._series = probe, series
         self._requested = members_per_device
         self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
-        self._seconds_per_iteration = 0.0
+        self._pace = Pace()
 
     @property
     def num_devices(self) -> int:
@@ -134,9 +136,9 @@ class Engine:
                     on_progress((index + share) / len(starts))
 
             columns.append(self._run_wave(thetas, keys, members, record_at, report))
-        whole = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
+        returns, probed = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
         env_steps = np.array(record_at) * self._agent.steps_per_iteration
-        return Recording(env_steps, *whole)
+        return Recording(env_steps, returns, self._series(probed))
 
     def _run_wave(
         self,
@@ -145,37 +147,21 @@ class Engine:
         members: np.ndarray,
         record_at: list[int],
         report: ProgressFunction,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, Series]:
         """The wave's returns and what was probed, each ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
-        done = 0
-        recorded: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        while done < record_at[-1]:
-            target = record_at[len(recorded)]
-            count = min(target - done, self._iterations_per_call())
-            began = time.monotonic()
+        recorded: list[tuple[np.ndarray, Series]] = []
+        for count, done in self._pace.calls(record_at):
             state, row = self._advance(thetas, state, jnp.int32(count))
             row = jax.tree.map(np.asarray, row)  # waits for the result
-            self._observe(count, time.monotonic() - began)
-            done += count
-            if done == target:
+            if done == record_at[len(recorded)]:
                 recorded.append(row)
             report(done / record_at[-1])
-        stacked: tuple[np.ndarray, dict[str, np.ndarray]] = jax.tree.map(
+        stacked: tuple[np.ndarray, Series] = jax.tree.map(
             lambda *rows: np.stack(rows, axis=1), *recorded
         )
         return stacked
-
-    def _iterations_per_call(self) -> int:
-        if not self._seconds_per_iteration:
-            return 1  # the first call compiles; the second one is timed
-        return max(1, int(_SECONDS_PER_CALL / self._seconds_per_iteration))
-
-    def _observe(self, count: int, seconds: float) -> None:
-        per_iteration = seconds / count
-        known = self._seconds_per_iteration
-        self._seconds_per_iteration = min(known, per_iteration) if known else per_iteration
 
     @functools.cached_property
     def _sharded(self) -> NamedSharding:

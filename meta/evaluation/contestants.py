@@ -15,8 +15,9 @@ import numpy as np
 
 import learned_opt
 from agents import task_presets
-from learned_opt import handcrafted, presets, registry, standalone
+from learned_opt import handcrafted, registry, standalone
 from learned_opt.base import MetaParams
+from learned_opt.files import presets
 from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results

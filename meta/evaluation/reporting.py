@@ -1,6 +1,5 @@
 """What an evaluation's folder tells: summary tables and plots of its results."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from meta import results
 from meta.evaluation import contestants, runner
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.runner import Request
-from meta.evaluation.store import Store, slug, written
-from meta.results import normalised, normalised_plots, plots, summary
+from meta.evaluation.store import Store, slug
+from meta.results import markdown, normalised, normalised_plots, plots, summary
 from meta.results.normalised import Comparison
 from meta.results.summary import Summary
+from meta.runs import stamped
 from third_party.open_rl import reference as open_reference
 from third_party.optim4rl import reference as optim4rl_reference
 from third_party.published import Published
@@ -45,18 +45,23 @@ def check(wishes: Wishes, names: Sequence[str]) -> None:
       wishes: to check.
       names: of the optimizers that results will be of.
     """
-    for name in wishes.references:
-        if name not in REFERENCES:
-            hint = did_you_mean(name, list(REFERENCES))
-            raise ValueError(
-                f"unknown --reference={name}{hint}; known: {', '.join(sorted(REFERENCES))}"
-            )
+    check_references(wishes.references)
     by = wishes.normalise_by
     if by and by not in names:
         raise ValueError(
             f"--normalise_by={by}{did_you_mean(by, list(names))} is not among the optimizers "
             f"evaluated: {', '.join(names)}"
         )
+
+
+def check_references(names: Sequence[str]) -> None:
+    """Raises a ``ValueError`` if one of the names is not in ``REFERENCES``."""
+    for name in names:
+        if name not in REFERENCES:
+            hint = did_you_mean(name, list(REFERENCES))
+            raise ValueError(
+                f"unknown --reference={name}{hint}; known: {', '.join(sorted(REFERENCES))}"
+            )
 
 
 def evaluate(request: Request, wishes: Wishes) -> str:
@@ -87,24 +92,20 @@ def write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> str:
     Returns:
       The summary as Markdown.
     """
+    what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
+    depends_on = json.dumps(what).encode() + store.folder.results.read_bytes()
+    return stamped.summary(store.folder, depends_on, lambda: _write(store, wishes, entries))
+
+
+def _write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> tuple[str, list[str]]:
     folder = store.folder.path
-    stamp = _stamp(store, wishes)
-    text = written(folder, stamp)
-    if text is not None:
-        return text
-    before = _read(folder / "report.json").get("files", [])
     table, note = normalised.failures_as_worst(results.read(store.folder.results))
     compared = normalised.normalise(table, wishes.normalise_by or DEFAULT_NORMALISER)
     rows = normalised.rows(table, compared)
     references = _published(wishes, table)
     text = _markdown(rows, compared, references, [note, *_preset_notes(entries, table)])
-    store.folder.write(folder / "summary.md", text)
     summary.write_csv(rows, folder / "summary.csv", normalised.COLUMNS)
-    files = ["summary.md", "summary.csv", *_plot(folder, table, rows, compared, references)]
-    for name in set(before) - set(files):  # plots of what is no longer shown
-        (folder / name).unlink(missing_ok=True)
-    store.folder.write(folder / "report.json", json.dumps({"stamp": stamp, "files": files}) + "\n")
-    return text
+    return text, ["summary.csv", *_plot(folder, table, rows, compared, references)]
 
 
 def _plot(
@@ -132,19 +133,10 @@ def _plot(
         plots.return_curves_plot(table, task, folder / files[-1], references=mine)
     if not compared.tasks:
         return files
-    drawings = {
-        "aggregate.png": lambda path: normalised_plots.aggregate_plot(rows, compared, path),
-        "improvement.png": lambda path: normalised_plots.improvement_plot(rows, compared, path),
-        "profile.png": lambda path: normalised_plots.profile_plot(compared, path),
-        "sample_efficiency.png": lambda path: normalised_plots.efficiency_plot(compared, path),
-    }
-    if not any(row["improvement"] is not None for row in rows):
-        del drawings["improvement.png"]
-    if not compared.curves:
-        del drawings["sample_efficiency.png"]
+    drawings = normalised_plots.drawings(rows, compared)
     for name, draw in drawings.items():
-        draw(folder / name)
-    return files + list(drawings)
+        draw(folder / f"{name}.png")
+    return files + [f"{name}.png" for name in drawings]
 
 
 def _published(wishes: Wishes, table: results.Table) -> list[Published]:
@@ -208,29 +200,29 @@ def _normalised_table(rows: Summary, by: str) -> str:
         "optimality gap",
         f"P(better than {by})",
     ]
-    lines = [header, ["---", "---", *["---:"] * (len(header) - 2)]]
-    for row in rows:
-        if row["normalised_iqm"] is None:
-            continue
-        names = (*normalised.NORMALISED, "improvement")
-        ends = ("", "_low", "_high")
-        lines.append(
-            [row[name].replace("|", "\\|") for name in ("task", "optimizer")]
-            + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
-        )
     note = (
         f"Last returns divided by the mean of {by}'s, whose own uncertainty is not in the "
         "intervals. On one task the median is the mean: rliable's is the median over tasks of "
         "the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
         "of 1."
     )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+    return markdown.table(header, normalised_cells(rows), "llrrrrr") + f"\n\n{note}\n"
+
+
+def normalised_cells(rows: Summary) -> list[list[str]]:
+    """Task, optimizer and all normalised scores of the rows that have any, with intervals."""
+    names, ends = (*normalised.NORMALISED, "improvement"), ("", "_low", "_high")
+    return [
+        [row["task"], row["optimizer"]]
+        + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
+        for row in rows
+        if row["normalised_iqm"] is not None
+    ]
 
 
 def _published_table(references: Sequence[Published]) -> str:
     header = ["task", "optimizer", "final return", "env steps", "statistic", "seeds", "source"]
-    lines = [header, ["---", "---", "---:", "---:", "---", "---:", "---"]]
-    lines += [
+    lines = [
         [
             value.task,
             value.optimizer,
@@ -243,19 +235,4 @@ def _published_table(references: Sequence[Published]) -> str:
         for value in references
     ]
     note = "Compare only runs of as many environment steps."
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
-
-
-def _stamp(store: Store, wishes: Wishes) -> str:
-    """Changes whenever the report would."""
-    what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
-    content = json.dumps(what).encode() + store.folder.results.read_bytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return markdown.table(header, lines, "llrrlrl") + f"\n\n{note}\n"

@@ -26,7 +26,7 @@ import numpy as np
 
 from meta import results
 from meta.runs import atomic
-from meta.runs.workdir import Workdir, WorkdirError
+from meta.runs.workdir import Workdir, WorkdirError, flatten
 
 FORMAT_VERSION = 1  # of all files here
 KIND = "evaluation"
@@ -134,7 +134,7 @@ class Store:
         identity = _plain(cell.identity)
         if known is None or known["identity"] == identity:
             return
-        old, new = _flat(known["identity"]), _flat(identity)
+        old, new = flatten(known["identity"]), flatten(identity)
         changed = [
             f"  {name}: {old.get(name, 'none')} in the folder, {new.get(name, 'none')} asked for"
             for name in sorted(set(old) | set(new))
@@ -275,16 +275,6 @@ def _same(one: results.Table, other: results.Table) -> bool:
     )
 
 
-def written(folder: Path, stamp: str) -> str | None:
-    """The summary in a folder, if all that belongs to these results is there already."""
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        whole = report["stamp"] == stamp and all((folder / f).is_file() for f in report["files"])
-        return (folder / "summary.md").read_text(encoding="utf-8") if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def slug(name: str) -> str:
     """A file name for any name; no two names have the same."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60]
@@ -298,15 +288,6 @@ def _curves(values: np.ndarray) -> list[list[float | None]]:
 def _plain(value: Any) -> Any:
     """As it comes back from JSON."""
     return json.loads(json.dumps(value))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return flat
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -1,20 +1,17 @@
 """What a search leaves: the winner as a preset, all scores as a table, a plot, a page."""
 
-import csv
-import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from learned_opt import presets
+from learned_opt.files import presets
 from meta.evaluation import tuning_space
 from meta.evaluation.tuning_space import ANNEAL, NEAR_ONE, Values
-from meta.results import bootstrap, plot_style
+from meta.results import bootstrap, markdown, plot_style
 from meta.results.plot_style import FONT, ORANGE, WIDTH, Style
-from meta.runs import atomic
+from meta.runs import stamped
 from meta.runs.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ class Score(NamedTuple):
         return float(np.mean(self.scores))
 
 
-class Ranked(NamedTuple):
+class Candidate(NamedTuple):
     """A candidate with the 95 % interval of its mean, None where there is none."""
 
     values: Values
@@ -79,13 +76,15 @@ def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
       ValueError: every candidate failed; the table of scores is there all the same.
     """
     content = [_VERSION, about, [(s.values, s.scores.tolist()) for s in scores]]
-    stamp = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    text = _written(folder.path, stamp)
-    if text is not None:
-        return text
+    return stamped.summary(
+        folder, json.dumps(content).encode(), lambda: _write(folder, about, scores)
+    )
+
+
+def _write(folder: Workdir, about: About, scores: Sequence[Score]) -> tuple[str, list[str]]:
     ranked = _ranked(scores)
     best = ranked[0]
-    _write_table(folder.tuning, about, ranked)
+    folder.write_table(folder.tuning, *_table(about, ranked))
     if not np.isfinite(best.mean):
         raise ValueError(
             f"{about.optimizer} failed on {about.task} with all hyperparameters tried: "
@@ -104,25 +103,10 @@ def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
         folder.path / "preset.json", about.optimizer, best.values, provenance=provenance
     )
     plot_style.save(_figure(about, ranked), folder.path / "tuning.png")
-    text = _markdown(about, ranked)
-    folder.write(folder.path / "summary.md", text)
-    folder.write(folder.path / "report.json", json.dumps({"stamp": stamp}) + "\n")
-    return text
+    return _markdown(about, ranked), ["preset.json", "tuning.csv", "tuning.png"]
 
 
-def _written(folder: Path, stamp: str) -> str | None:
-    """The summary, if everything is there already."""
-    names = ("preset.json", "tuning.csv", "tuning.png", "summary.md")
-    try:
-        known = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("stamp")
-        if known == stamp and all((folder / name).is_file() for name in names):
-            return (folder / "summary.md").read_text(encoding="utf-8")
-    except (OSError, ValueError, AttributeError):
-        pass
-    return None
-
-
-def _ranked(scores: Sequence[Score]) -> list[Ranked]:
+def _ranked(scores: Sequence[Score]) -> list[Candidate]:
     """The best first, failed ones last; the first one given of equal ones."""
     sound = [score for score in scores if np.isfinite(score.scores).all()]
     ends: dict[int, tuple[float, float]] = {}
@@ -133,43 +117,43 @@ def _ranked(scores: Sequence[Score]) -> list[Ranked]:
             id(score): (float(a), float(b)) for score, a, b in zip(sound, low, high, strict=True)
         }
     ranked = [
-        Ranked(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
+        Candidate(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
         for score in scores
     ]
     return sorted(ranked, key=lambda row: -row.mean if np.isfinite(row.mean) else np.inf)
 
 
-def _write_table(path: Path, about: About, ranked: Sequence[Ranked]) -> None:
-    """One row per candidate, the best first."""
+def _table(about: About, ranked: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows: one per candidate, the best first."""
     names = list(ranked[0].values)
     seeds = [f"seed_{seed}" for seed in range(len(ranked[0].scores))]
     header = ["task", "agent", "optimizer", *names, "criterion", "seeds"]
-    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*header, "score", "score_low", "score_high", "chosen", *seeds])
-        for place, row in enumerate(ranked):
-            values = [tuning_space.written(row.values[name]) for name in names]
-            chosen = int(place == 0 and np.isfinite(row.mean))
-            what = [about.task, about.agent, about.optimizer, *values, about.criterion, len(seeds)]
-            writer.writerow([*what, row.mean, row.low, row.high, chosen, *row.scores.tolist()])
+    rows = []
+    for place, row in enumerate(ranked):
+        values = [tuning_space.written(row.values[name]) for name in names]
+        chosen = int(place == 0 and np.isfinite(row.mean))
+        what = [about.task, about.agent, about.optimizer, *values, about.criterion, len(seeds)]
+        rows.append([*what, row.mean, row.low, row.high, chosen, *row.scores.tolist()])
+    return [*header, "score", "score_low", "score_high", "chosen", *seeds], rows
 
 
-def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
+def _markdown(about: About, ranked: Sequence[Candidate]) -> str:
     seeds = len(ranked[0].scores)
     lines = [
         f"# {about.optimizer} on {about.task}\n",
         f"{len(ranked)} candidates, {seeds} seed{'s' * (seeds > 1)} each, "
         f"{about.env_steps:,} environment steps, {about.agent}; criterion: {about.criterion}.\n",
         f"Best: {tuning_space.describe(ranked[0].values, list(ranked[0].values))}\n",
-        f"| {' | '.join([*about.searched, 'score (95 % interval)'])} |",
-        f"| {' | '.join(['---:'] * (len(about.searched) + 1))} |",
     ]
+    rows = []
     for row in ranked:
         cells = [tuning_space.written(row.values[name]) for name in about.searched]
         score = f"{row.mean:.4g}" if np.isfinite(row.mean) else "failed"
         if row.low is not None:
             score += f" ({row.low:.4g} to {row.high:.4g})"
-        lines.append(f"| {' | '.join([*cells, score])} |")
+        rows.append([*cells, score])
+    header = [*about.searched, "score (95 % interval)"]
+    lines.append(markdown.table(header, rows, "r" * len(header)))
     notes = [
         f"- The best {name} is the {which} one tried: values beyond it may be better."
         for name in about.searched
@@ -184,7 +168,7 @@ def _markdown(about: About, ranked: Sequence[Ranked]) -> str:
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
 
 
-def _edge(ranked: Sequence[Ranked], name: str) -> list[str]:
+def _edge(ranked: Sequence[Candidate], name: str) -> list[str]:
     """``smallest`` or ``largest`` if the best value is at an end of several."""
     tried = sorted({row.values[name] for row in ranked})
     if name == ANNEAL or len(tried) < 2:
@@ -193,7 +177,7 @@ def _edge(ranked: Sequence[Ranked], name: str) -> list[str]:
     return ["smallest"] * (best == tried[0]) + ["largest"] * (best == tried[-1])
 
 
-def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
+def _figure(about: About, ranked: Sequence[Candidate]) -> "Figure":
     """Lines over one hyperparameter if a few say all, else points over each of them."""
     several = [n for n in about.searched if len({row.values[n] for row in ranked}) > 1]
     axes_of = (
@@ -203,7 +187,7 @@ def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
         or about.searched[:1]
     )
     first, others = axes_of[0], axes_of[1:]
-    lines: dict[str, list[Ranked]] = {}
+    lines: dict[str, list[Candidate]] = {}
     for row in ranked:
         lines.setdefault(tuning_space.describe(row.values, others), []).append(row)
     as_lines = len(lines) <= _MOST_LINES and first != ANNEAL
@@ -237,7 +221,7 @@ def _figure(about: About, ranked: Sequence[Ranked]) -> "Figure":
     return figure
 
 
-def _draw_lines(axis: "Axes", name: str, lines: dict[str, list[Ranked]]) -> None:
+def _draw_lines(axis: "Axes", name: str, lines: dict[str, list[Candidate]]) -> None:
     looks = [
         Style(color, marker, False)
         for color, marker in zip(plot_style.COLORS, (*plot_style.MARKERS, "o"), strict=True)

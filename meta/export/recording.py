@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents import ActorCriticAgent, networks, normalization, rollout
+from agents import ActorCriticAgent, networks, rollout
 from agents.base import TrainState
 from agents.environments import Discrete, Environment, TaskEnvironment
 from agents.environments.base import EnvironmentSpec, TimeStep
@@ -98,21 +98,13 @@ def of_policy(
 
         return jax.lax.scan(step, moment, first + jnp.arange(length))
 
-    moment = jax.jit(_fresh, static_argnums=(0, 3))(env, state, reset_key, num_envs)
+    reset = jax.jit(rollout.reset_as_trained, static_argnums=(0, 3))
+    moment = reset(env, state, reset_key, num_envs)
     first = 0
     while True:
         moment, steps = chunk(state, moment, jnp.int32(first))
         yield jax.tree.map(np.array, steps)
         first += length
-
-
-def _fresh(env: Any, state: TrainState, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
-    """States and first observations ``[B]``."""
-    keys = jax.random.split(key, num_envs)
-    if not isinstance(env, TaskEnvironment):
-        return jax.vmap(env.reset)(keys)
-    task = jax.tree.map(lambda leaf: leaf[0], state.env_state.task)
-    return jax.vmap(env.reset_in, in_axes=(None, 0))(task, keys)
 
 
 def _act(
@@ -121,13 +113,12 @@ def _act(
     """One step of all environments."""
     env_state, observation = moment
     noise_key, env_key = jax.random.split(key)
-    flat = rollout.flatten_observation(observation)
-    if state.observation_statistics is not None:
-        flat = normalization.normalize(state.observation_statistics, flat)
-    policy, _ = agent.network.policy(state.params, flat)
-    action = policy.sample(networks.draw_noise(noise_key, agent.env.spec.action, (num_envs,)))
+    noise = networks.draw_noise(noise_key, agent.env.spec.action, (num_envs,))
     keys = jax.random.split(env_key, num_envs)
-    env_state, outcome = jax.vmap(agent.env.step)(keys, env_state, action)
+    flat = rollout.seen(state.observation_statistics, observation)
+    env_state, _, action, outcome = rollout.act(
+        agent.env, agent.network, state.params, env_state, flat, noise, keys
+    )
     return (env_state, outcome.observation), _steps(observation, action, outcome)
 
 

@@ -18,10 +18,8 @@ from learned_opt.files.serialization import TrainedOptimizer
 from meta import results
 from meta.engine.agent_training import train
 from meta.engine.tasks import Task, make_task
-from meta.report import episodes
-from meta.report import html as page
-from meta.report.setup import task_blocks
-from meta.report.sources import Folder
+from meta.report import episodes, page
+from meta.report.sources import Folder, task_blocks, with_variants
 from meta.runs import atomic, progress
 
 _VERSION = 2  # of films: a newer one makes old ones anew
@@ -85,12 +83,7 @@ def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int
     Raises:
       progress.Stopped: stopped by a signal; films that are done are kept.
     """
-    chosen = [
-        shown
-        for folder in folders
-        for inner in (folder, *folder.variants)
-        for shown in choose(inner, per_task)
-    ]
+    chosen = [shown for folder in with_variants(folders) for shown in choose(folder, per_task)]
     if not chosen:
         return page.paragraph("No folder holds an optimizer to train an agent with.", "note")
     body = page.paragraph(
@@ -113,7 +106,7 @@ def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int
 
 def choose(folder: Folder, per_task: int) -> list[Shown]:
     """The optimizers of a folder that agents are shown of: learned ones first, then the best."""
-    blocks = task_blocks(folder)
+    blocks = {k: v for k, v in task_blocks(folder).items() if {"env", "agent"} <= {*v}}
     if folder.is_training:
         path = folder.path / "optimizer.npz"
         name = str(folder.config.get("optimizer", {}).get("name", "optimizer"))
@@ -209,9 +202,9 @@ def make(shown: Shown, timesteps: int, seed: int, bar: progress.Progress) -> Fil
     trained = shown.load().for_run(task.inner_updates)
     train_key, watch_key = jax.random.split(jax.random.key(seed))
     state = train(trained.optimizer, trained.theta, task, train_key, bar)
-    recorded = episodes.watch(agent, state, watch_key)
-    gif = episodes.draw(agent.env, recorded)
-    return Film(gif, float(recorded.returns[-1]), recorded.ended, task.env_steps)
+    footage = episodes.watch(agent, state, watch_key)
+    gif = episodes.draw(agent.env, footage)
+    return Film(gif, float(footage.returns[-1]), footage.ended, task.env_steps)
 
 
 def _short_task(shown: Shown, timesteps: int) -> Task:

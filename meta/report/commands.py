@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from meta import results
-from meta.report import html as page
+from meta.report import page
 from meta.report.sources import Folder, read_text
 
 

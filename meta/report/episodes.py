@@ -1,4 +1,4 @@
-"""Recording an episode of a trained agent, and choosing how to draw it.
+"""Watching a trained agent for an episode, and choosing how to draw it.
 
 Axes: T steps, B environments that are watched side by side.
 """
@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents import ActorCriticAgent, networks, normalization, rollout, task_presets
+from agents import ActorCriticAgent, networks, rollout, task_presets
 from agents.base import TrainState
-from agents.environments import TaskEnvironment
 from agents.environments.brax_suite import BraxEnvironment
 from agents.environments.gridworld import Gridworld
 from agents.environments.open_gridworld import OpenGridworld
 from meta.report import frames
-from meta.report.frames import Episode, Map, Sticks
+from meta.report.frames import Map, Sticks
 
 WATCHED = 16  # B
 MAX_STEPS = 300  # T
@@ -24,20 +23,18 @@ _MOST_FRAMES = 150
 _CAPSULE, _CYLINDER, _PLANE = 3, 5, 0  # MuJoCo's numbers of shapes
 
 
-class Recorded(NamedTuple):
-    """One episode.
+class Footage(NamedTuple):
+    """One episode of a trained agent.
 
     Attributes:
       looks: what it is drawn from, each leaf ``[T, ...]``.
       returns: ``[T]`` undiscounted return up to each frame, the first one 0.
       ended: whether the episode ended within ``MAX_STEPS``.
-      of: how many episodes were watched.
     """
 
     looks: Any
     returns: np.ndarray
     ended: bool
-    of: int
 
 
 def can_draw(env: Any) -> bool:
@@ -47,7 +44,7 @@ def can_draw(env: Any) -> bool:
     return len(env.spec.observation_shape) in (2, 3)
 
 
-def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Recorded:
+def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Footage:
     """Lets a trained agent act in B fresh environments; its actions are drawn, as in training.
 
     Returns:
@@ -71,7 +68,7 @@ def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Recorde
             leaf[-1] = leaf[-2]
         if "observation" in picked:  # but what was seen last is known
             picked["observation"][-1] = np.asarray(final_observations)[length - 1, chosen]
-    return Recorded(picked, returns, is_over, WATCHED)
+    return Footage(picked, returns, is_over)
 
 
 def _act(
@@ -80,23 +77,15 @@ def _act(
     """What is drawn ``[T + 1, B, ...]``; ``[T, B]``: final observations, rewards and ends."""
     env = agent.env
     reset_key, noise_key, step_key = jax.random.split(key, 3)
-    keys = jax.random.split(reset_key, WATCHED)
-    if isinstance(env, TaskEnvironment):  # the task that the agent was trained in
-        task = jax.tree.map(lambda leaf: leaf[0], state.env_state.task)
-        env_state, observation = jax.vmap(env.reset_in, in_axes=(None, 0))(task, keys)
-    else:
-        env_state, observation = jax.vmap(env.reset)(keys)
     noise = networks.draw_noise(noise_key, env.spec.action, (steps, WATCHED))
     step_keys = jax.random.split(step_key, (steps, WATCHED))
 
     def step(carry, inputs):
         env_state, observation = carry
-        flat = rollout.flatten_observation(observation)
-        if state.observation_statistics is not None:
-            flat = normalization.normalize(state.observation_statistics, flat)
-        policy, _ = agent.network.policy(state.params, flat)
-        action = policy.sample(inputs[0])
-        following, outcome = jax.vmap(env.step)(inputs[1], env_state, action)
+        flat = rollout.seen(state.observation_statistics, observation)
+        following, _, _, outcome = rollout.act(
+            env, agent.network, state.params, env_state, flat, *inputs
+        )
         ended = outcome.terminated | outcome.truncated
         look = _look(env, env_state, observation)
         return (following, outcome.observation), (
@@ -107,7 +96,7 @@ def _act(
         )
 
     last, (looks, final_observations, rewards, ended) = jax.lax.scan(
-        step, (env_state, observation), (noise, step_keys)
+        step, rollout.reset_as_trained(env, state, reset_key, WATCHED), (noise, step_keys)
     )
     final = _look(env, *last)
     looks = jax.tree.map(lambda all_, one: jnp.concatenate([all_, one[None]]), looks, final)
@@ -131,20 +120,20 @@ def _look(env: Any, env_state: Any, observation: jax.Array) -> Any:
     return {"observation": observation}
 
 
-def draw(env: Any, recorded: Recorded) -> bytes:
-    """A GIF of a recorded episode.
+def draw(env: Any, footage: Footage) -> bytes:
+    """A GIF of an episode.
 
     Raises:
       ValueError: there is no drawing for the environment, or nothing finite to draw.
     """
-    every = -(-len(recorded.returns) // _MOST_FRAMES)
-    looks = jax.tree.map(lambda leaf: leaf[::every], recorded.looks)
-    episode = Episode(recorded.returns[::every], every)
+    every = -(-len(footage.returns) // _MOST_FRAMES)
+    looks = jax.tree.map(lambda leaf: leaf[::every], footage.looks)
+    returns = footage.returns[::every]
     if isinstance(env, BraxEnvironment):
-        return frames.stick_animation(_sticks(env, looks), episode)
+        return frames.stick_animation(_sticks(env, looks), returns, every)
     if isinstance(env, OpenGridworld):
-        return frames.map_animation(_open_gridworld(env, looks), episode)
-    return frames.map_animation(_channels(env, looks["observation"]), episode)
+        return frames.map_animation(_open_gridworld(env, looks), returns, every)
+    return frames.map_animation(_channels(env, looks["observation"]), returns, every)
 
 
 def _channels(env: Any, observations: np.ndarray) -> Map:

@@ -36,18 +36,6 @@ CHANNELS = {
 }  # fmt: skip
 
 
-class Episode(NamedTuple):
-    """What was recorded of an episode.
-
-    Attributes:
-      returns: ``[T]``, undiscounted return up to each frame.
-      every: environment steps from frame to frame.
-    """
-
-    returns: np.ndarray
-    every: int
-
-
 class Map(NamedTuple):
     """Cells to draw: ``cells`` int ``[T, rows, columns]``, -1 empty, -2 wall, else a thing.
 
@@ -79,8 +67,13 @@ def from_channels(observations: np.ndarray, names: Sequence[str]) -> Map:
     return Map(cells, tuple(names))
 
 
-def map_animation(shown: Map, episode: Episode) -> bytes:
+def map_animation(shown: Map, returns: np.ndarray, every: int) -> bytes:
     """A GIF of a map with a legend.
+
+    Args:
+      shown: the map.
+      returns: ``[T]``, undiscounted return up to each frame.
+      every: environment steps from frame to frame.
 
     Raises:
       ValueError: there are no frames.
@@ -104,11 +97,15 @@ def map_animation(shown: Map, episode: Episode) -> bytes:
             pen.rectangle((left, top, left + 9, top + 9), fill=_color(thing))
             pen.text((left + 15, top - 3), shown.names[thing], fill=_TEXT, font=_font())
 
-    return _animate((width, _HEAD + height), len(shown.cells), draw, episode)
+    return _animate((width, _HEAD + height), len(shown.cells), draw, returns, every)
 
 
-def stick_animation(shown: Sticks, episode: Episode) -> bytes:
+def stick_animation(shown: Sticks, returns: np.ndarray, every: int) -> bytes:
     """A GIF of a robot from the side, the picture moving along with it; marks stand 1 m apart.
+
+    Args:
+      shown: the robot.
+      returns, every: see ``map_animation``.
 
     Raises:
       ValueError: there are no frames, or positions are not finite.
@@ -142,7 +139,7 @@ def stick_animation(shown: Sticks, episode: Episode) -> bytes:
             for x, z in points:
                 pen.ellipse((x - size, z - size, x + size, z + size), fill=_color(stick))
 
-    return _animate((width, height + _HEAD // 2), len(ends), draw, episode)
+    return _animate((width, height + _HEAD // 2), len(ends), draw, returns, every)
 
 
 def _project(ends: np.ndarray) -> np.ndarray:
@@ -152,7 +149,11 @@ def _project(ends: np.ndarray) -> np.ndarray:
 
 
 def _animate(
-    size: tuple[int, int], frames: int, draw: Callable[[Any, int], None], episode: Episode
+    size: tuple[int, int],
+    frames: int,
+    draw: Callable[[Any, int], None],
+    returns: np.ndarray,
+    every: int,
 ) -> bytes:
     from PIL import Image, ImageDraw
 
@@ -164,7 +165,7 @@ def _animate(
         image.putpalette([value for color in (*_PALETTE, (44, 48, 54)) for value in color])
         pen = ImageDraw.Draw(image)
         draw(pen, frame)
-        line = f"step {frame * episode.every}   return {episode.returns[frame]:.4g}"
+        line = f"step {frame * every}   return {returns[frame]:.4g}"
         pen.text((4, 2), line, fill=_TEXT, font=_font())
         images.append(image)
     file = io.BytesIO()

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from meta.report import html as page
+from meta.report import page
 from meta.report.sources import Folder, read_text
 
 _MAX_LINES = 60  # of a table that is taken over
@@ -31,7 +31,7 @@ _TITLES = {
 }
 
 
-def taken_over(folders: list[Folder]) -> str:
+def section(folders: list[Folder]) -> str:
     """Pages, tables and plots in the folders that this report does not make itself."""
     body = ""
     for folder in folders:

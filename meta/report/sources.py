@@ -1,14 +1,17 @@
 """Reading workdirs of any kind for a report: never writes, never fails on what is damaged."""
 
 import csv
+import dataclasses
 import io
 import json
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agents import task_presets
 from meta import results
-from meta.runs.workdir import WorkdirError
+from meta.engine.tasks import make_agent_config
+from meta.runs.workdir import WorkdirError, flatten
 from meta.training import outer_loop
 
 # A folder that holds one of these was left by one of the launchers.
@@ -119,6 +122,53 @@ def read(path: Path, label: str) -> Folder:
         variants,
         problems,
     )
+
+
+def with_variants(folders: list[Folder]) -> list[Folder]:
+    """The folders, each followed by its variants."""
+    return [inner for folder in folders for inner in (folder, *folder.variants)]
+
+
+def task_settings(folders: list[Folder]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Task -> folder's label -> flat settings that decide what a return on the task means."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for folder in folders:
+        for task, block in task_blocks(folder).items():
+            try:
+                config = make_agent_config(block["agent"], block["total_timesteps"])
+                agent = json.loads(json.dumps(dataclasses.asdict(config)))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                agent = block.get("agent", {})  # of another version: compared as it stands
+            settings = {
+                "env": task_presets.short_name(str(block.get("env", task))),
+                "env_options": block.get("env_options", {}),
+                **(agent if isinstance(agent, dict) else {}),
+            }
+            found.setdefault(task, {})[folder.label] = flatten(settings)
+    return found
+
+
+def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
+    """The tasks of a folder of any kind as ``tasks.make_task`` takes them; possibly none."""
+    config = folder.config
+    if folder.kind == "study":
+        config = config.get("base", {})
+    blocks = config.get("tasks") if isinstance(config, dict) else None
+    if isinstance(blocks, dict):
+        return {str(k): v for k, v in blocks.items() if isinstance(v, dict)}
+    found = {}
+    for cell in folder.manifest:
+        setting = cell["identity"].get("task")
+        if isinstance(setting, dict) and isinstance(setting.get("agent"), dict):
+            agent = dict(setting["agent"])
+            found[cell["task"]] = {
+                "env": cell["task"],
+                "env_options": setting.get("env_options", {}),
+                "total_timesteps": agent.pop("total_timesteps", 0),
+                "normalizer": 1.0,
+                "agent": {"name": agent.pop("algorithm", "ppo"), **agent},
+            }
+    return found
 
 
 def read_text(path: Path) -> str:

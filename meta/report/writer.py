@@ -9,10 +9,10 @@ import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
-from learned_opt.names import did_you_mean
 from meta.evaluation import reporting
-from meta.report import agents, commands, html, others, results, setup, sources
-from meta.report.html import Section
+from meta.report import agents, commands, meta_training, others, page, returns, sources, versions
+from meta.report.folders import differences, overview
+from meta.report.page import Section
 from meta.report.sources import Folder
 from meta.runs import atomic
 
@@ -25,7 +25,7 @@ class Request:
       folders: workdirs.
       out: the HTML file to write.
       normalise_by: the optimizer whose mean final return is 1.
-      references: names in ``evaluation_report.REFERENCES``, whose published values are drawn.
+      references: names in ``reporting.REFERENCES``, whose published values are drawn.
       render: show trained agents.
       agent_timesteps: environment steps that an agent to be shown is trained, at least 1.
       agents_per_task: how many optimizers' agents are shown of a folder on each task.
@@ -42,13 +42,7 @@ class Request:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = reporting.REFERENCES
-        for name in self.references:
-            if name not in known:
-                hint = did_you_mean(name, list(known))
-                raise ValueError(
-                    f"unknown --reference={name}{hint}; known: {', '.join(sorted(known))}"
-                )
+        reporting.check_references(self.references)
         for name in ("agent_timesteps", "agents_per_task"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
@@ -70,7 +64,7 @@ def write(request: Request) -> Path:
     """
     folders = sources.read_all(list(request.folders))
     sections = [Section(title, make(request, folders)) for title, make in _SECTIONS.items()]
-    content = html.page(_heading(folders), _introduction(folders), sections)
+    content = page.document(_heading(folders), _introduction(folders), sections)
     with atomic.replacing(request.out) as temporary:
         # A path that is no UTF-8 has halves of characters in it.
         temporary.write_text(content, encoding="utf-8", errors="replace")
@@ -84,7 +78,7 @@ def _heading(folders: list[Folder]) -> str:
 def _introduction(folders: list[Folder]) -> str:
     made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     count = "one folder" if len(folders) == 1 else f"{len(folders)} folders"
-    return html.paragraph(
+    return page.paragraph(
         f"Learned optimizers in reinforcement learning: {count}, {made}. The page holds all of "
         "its images and needs no network.",
         "note",
@@ -100,12 +94,12 @@ def _commands(request: Request, folders: list[Folder]) -> str:
         names = ("agent_timesteps", "agents_per_task", "seed")
         given += [f"--{name}={getattr(request, name)}" for name in names]
     command = commands.line([*words, *given])
-    return commands.section(folders) + html.heading("This report") + html.code(command)
+    return commands.section(folders) + page.heading("This report") + page.code(command)
 
 
 def _agents(request: Request, folders: list[Folder]) -> str:
     if not request.render:
-        return html.paragraph("Left out by --norender.", "note")
+        return page.paragraph("Left out by --norender.", "note")
     return agents.section(
         folders,
         Path(request.out).with_suffix(".cache"),
@@ -116,14 +110,14 @@ def _agents(request: Request, folders: list[Folder]) -> str:
 
 
 _SECTIONS: dict[str, Callable[[Request, list[Folder]], str]] = {
-    "Folders": lambda request, folders: setup.overview(folders),
-    "What differs": lambda request, folders: setup.differences(folders),
-    "Meta-training": lambda request, folders: results.meta_training(folders),
-    "Returns compared": lambda request, folders: results.compared(
+    "Folders": lambda request, folders: overview(folders),
+    "What differs": lambda request, folders: differences(folders),
+    "Meta-training": lambda request, folders: meta_training.section(folders),
+    "Returns compared": lambda request, folders: returns.section(
         folders, request.normalise_by, request.references
     ),
     "Trained agents": _agents,
-    "Also in the folders": lambda request, folders: others.taken_over(folders),
-    "Versions": lambda request, folders: setup.versions(folders),
+    "Also in the folders": lambda request, folders: others.section(folders),
+    "Versions": lambda request, folders: versions.section(folders),
     "Commands": _commands,
 }

@@ -4,17 +4,17 @@ Aggregate scores, the probability of improvement, performance profiles and sampl
 (Agarwal et al. 2021). Style and files as in ``plots``; the normaliser's mean is 1.
 """
 
-import math
 import os
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from meta.results import bootstrap, normalised, plot_style
 from meta.results.normalised import Comparison
-from meta.results.plot_style import FONT, GREY, WIDTH, Style
+from meta.results.plot_style import FONT, GREY, WIDTH
 from meta.results.plots import AXES
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ _TITLES = {
 _LABEL = 24  # letters of an optimizer's name in one line
 
 Row = Mapping[str, Any]
+
+
+def drawings(rows: Sequence[Row], compared: Comparison) -> dict[str, Callable[[Path], None]]:
+    """What there is to draw of normalised scores: name -> a function that draws to a path."""
+    improved = any(row["improvement"] is not None for row in rows)
+    plots: dict[str, tuple[Callable[[Path], None], bool]] = {
+        "aggregate": (lambda path: aggregate_plot(rows, compared, path), True),
+        "improvement": (lambda path: improvement_plot(rows, compared, path), improved),
+        "profile": (lambda path: profile_plot(compared, path), True),
+        "sample_efficiency": (lambda path: efficiency_plot(compared, path), bool(compared.curves)),
+    }
+    return {name: draw for name, (draw, is_there) in plots.items() if is_there}
 
 
 def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]) -> None:
@@ -100,10 +112,10 @@ def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
         scores = compared.scores[name]
         if len(scores) < bootstrap.LEAST_SEEDS:
             share = np.mean(scores.ravel()[:, None] > thresholds, axis=0)
-            _draw_line(axis, thresholds, (share, None, None), style, name)
+            plot_style.draw_line(axis, thresholds, (share, None, None), style, name)
         else:
             estimate = bootstrap.performance_profile(scores, thresholds)
-            _draw_line(axis, thresholds, estimate, style, name)
+            plot_style.draw_line(axis, thresholds, estimate, style, name)
     title = f"Performance profile, {_where(compared)}"
     plot_style.dress(axis, title, _score_label(compared, "threshold"), "share of runs above it")
     legend = plot_style.legend_below(
@@ -131,9 +143,10 @@ def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
         returns = compared.curves[name]
         if len(returns) < bootstrap.LEAST_SEEDS:
             middle = bootstrap.iqm(returns.reshape(-1, returns.shape[2]))
-            _draw_line(axis, compared.points, (middle, None, None), style, name)
+            plot_style.draw_line(axis, compared.points, (middle, None, None), style, name)
         else:
-            _draw_line(axis, compared.points, bootstrap.curve_interval(returns), style, name)
+            estimate = bootstrap.curve_interval(returns)
+            plot_style.draw_line(axis, compared.points, estimate, style, name)
     axis.axhline(1.0, color=GREY, lw=1.0, ls=":")
     x_label = "environment steps" if compared.points_are_steps else "share of training (%)"
     title = f"Sample efficiency, {_where(compared)}"
@@ -201,27 +214,3 @@ def _draw_rows(
     axis.margins(x=0.12)
     axis.set_yticks(range(len(shown)), [textwrap.fill(name, _LABEL) for name in shown])
     axis.set_ylim(len(shown) - 0.4, -0.6)
-
-
-def _draw_line(
-    axis: "Axes",
-    x: np.ndarray,
-    estimate: tuple[np.ndarray, np.ndarray | None, np.ndarray | None],
-    style: Style,
-    label: str,
-) -> None:
-    middle, low, high = estimate
-    if low is not None and high is not None:
-        axis.fill_between(x, low, high, color=style.color, alpha=0.18, lw=0)
-    axis.plot(
-        x,
-        middle,
-        color=style.color,
-        ls="--" if style.dashed else "-",
-        lw=1.6,
-        marker=style.marker,
-        mfc="white" if style.dashed else style.color,
-        ms=4.5,
-        markevery=math.ceil(len(x) / 8),
-        label=label,
-    )

@@ -5,6 +5,7 @@ readers can tell apart (Okabe and Ito 2008), and a marker for each optimizer bes
 grey prints can be read.
 """
 
+import math
 import os
 import textwrap
 from collections.abc import Iterable
@@ -32,6 +33,10 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 # Grey stands in for the palette's yellow, which is too pale for lines on white.
 COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+# Middle, lower and upper end of a curve, each [T]; no ends where there is one seed.
+Band = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 class Style(NamedTuple):
@@ -151,6 +156,42 @@ def legend_below(axis: "Axes", width: float, heading: str | None = None) -> floa
     heights = [len(label.splitlines()) for label in labels]
     lines = max(sum(heights[i] for i in part) for part in dealt) + (heading is not None)
     return 0.1 + 0.19 * float(lines)
+
+
+def draw_line(
+    axis: "Axes",
+    x: np.ndarray,
+    estimate: Band,
+    style: Style,
+    label: str,
+    **sizes: float,
+) -> None:
+    """Draws a curve with its interval, if it has one.
+
+    Args:
+      axis: to draw on.
+      x: ``[T]``.
+      estimate: what is drawn at these.
+      style: of the optimizer.
+      label: of the curve in the legend.
+      **sizes: ``line`` and ``marker`` in points, and about how many ``markers`` there are.
+    """
+    sizes = {"line": 1.6, "marker": 4.5, "markers": 8, **sizes}
+    middle, low, high = estimate
+    if low is not None and high is not None:
+        axis.fill_between(x, low, high, color=style.color, alpha=0.18, lw=0)
+    axis.plot(
+        x,
+        middle,
+        color=style.color,
+        ls="--" if style.dashed else "-",
+        lw=sizes["line"],
+        marker=style.marker,
+        mfc="white" if style.dashed else style.color,
+        ms=sizes["marker"],
+        markevery=math.ceil(len(x) / sizes["markers"]),
+        label=label,
+    )
 
 
 def engineering() -> "Formatter":

@@ -235,23 +235,10 @@ def _draw_curve(
         bootstrap.refuse_failures(returns, "returns")
     except ValueError as error:
         raise ValueError(f"optimizer {label!r}: {error}") from error
-    if len(returns) < bootstrap.LEAST_SEEDS:
-        middle = returns[0]
-    else:
-        middle, low, high = bootstrap.curve_interval(returns)
-        axis.fill_between(env_steps, low, high, color=style.color, alpha=0.18, lw=0)
-    axis.plot(
-        env_steps,
-        middle,
-        color=style.color,
-        ls="--" if style.dashed else "-",
-        lw=1.6,
-        marker=style.marker,
-        mfc="white" if style.dashed else style.color,
-        ms=4.5,
-        markevery=math.ceil(len(env_steps) / 8),
-        label=label,
-    )
+    estimate: plot_style.Band = (returns[0], None, None)
+    if len(returns) >= bootstrap.LEAST_SEEDS:
+        estimate = bootstrap.curve_interval(returns)
+    plot_style.draw_line(axis, env_steps, estimate, style, label)
 
 
 def _interval_title(summary: Sequence[Mapping[str, Any]], task: str, letters: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meta import results
-from meta.results import bootstrap
+from meta.results import bootstrap, markdown
 from meta.runs import atomic
 
 SUMMARY_COLUMNS = (
@@ -78,11 +78,11 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
     compared = any("improvement" in row for row in rows)
     header = ["task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)"]
     header += [f"P(better than {control})"] if compared else []
-    lines = [header, ["---", "---"] + ["---:"] * (len(header) - 2)]
+    lines = []
     for row in rows:
         cells = [
-            row["task"].replace("|", "\\|"),
-            row["optimizer"].replace("|", "\\|"),
+            row["task"],
+            row["optimizer"],
             str(row["seeds"]),
             f"{row['env_steps']:,}",
             with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
@@ -96,7 +96,7 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
         "stratified bootstrap interval (Agarwal et al. 2021). Area under curve: mean return "
         "over the run."
     )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{note}\n"
+    return markdown.table(header, lines, "ll" + "r" * (len(header) - 2)) + f"\n\n{note}\n"
 
 
 def write_csv(

@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ class Workdir:
         with replacing(path) as temporary:
             temporary.write_text(text)
 
+    def write_table(self, path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """Writes a CSV table in one step."""
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
 
 def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:
     """Whether the configs differ in this field alone, and the one asked for has more."""
@@ -93,6 +101,15 @@ def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: 
     except (KeyError, TypeError):  # another outer loop's config
         return False
     return more and {**asked, block: {**asked[block], field: there[block][field]}} == there
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{'a': {'b': 1}}`` as ``{'a.b': 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        is_block = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{name}.") if is_block else {f"{prefix}{name}": value}
+    return flat
 
 
 class MetricsTable:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from learned_opt import handcrafted, presets
+from learned_opt import handcrafted
+from learned_opt.files import presets
 from meta import results
 from meta.engine import memory
 from meta.engine.population import default_devices

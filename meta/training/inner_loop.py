@@ -15,6 +15,7 @@ import optax
 from agents.base import Agent, TrainState
 from learned_opt import flat
 from learned_opt.base import LearnedOptimizer, MetaParams, StretchResult
+from meta.engine.watching import Measure, Update, WatchedState, watched
 
 # What the backward pass recomputes: nothing; the inside of each optimizer update; or each
 # whole iteration (and then, within it, the inside of each update).
@@ -37,18 +38,6 @@ class UpdateStatistics(NamedTuple):
     num_updates: jax.Array
 
 
-class _State(NamedTuple):
-    """The optimizer's state, and what was measured of its updates.
-
-    Attributes:
-      gradients: of the stretch's updates so far, ``[S, D]``, where they are recorded.
-    """
-
-    inner: optax.OptState
-    statistics: UpdateStatistics
-    gradients: jax.Array | None = None
-
-
 class Stretch(NamedTuple):
     """What one agent's stretch of training gives.
 
@@ -68,15 +57,10 @@ class Stretch(NamedTuple):
     sign_agreement: jax.Array
 
 
-def zero_statistics() -> UpdateStatistics:
-    """Nothing measured yet."""
-    return UpdateStatistics(*(jnp.float32(0.0) for _ in UpdateStatistics._fields))
-
-
-def measured(
+def differentiable(
     tx: optax.GradientTransformationExtraArgs, *, second_order: bool, remat: bool
 ) -> optax.GradientTransformationExtraArgs:
-    """The same transformation, differentiable as meta-gradients want it, and measured.
+    """The same transformation, differentiable as meta-gradients want it.
 
     Args:
       tx: the optimizer.
@@ -86,35 +70,34 @@ def measured(
       remat: recompute the inside of an update in the backward pass.
     """
 
-    def init(params: Any) -> _State:
-        return _State(tx.init(params), zero_statistics())
-
-    def update(grads: Any, state: _State, params: Any, **context: Any) -> tuple[Any, _State]:
+    def update(grads: Any, state: Any, params: Any, **context: Any) -> tuple[Any, Any]:
         if not second_order:
             grads, context = jax.lax.stop_gradient((grads, context))
-        apply: Callable = lambda grads, inner, params, context: tx.update(  # noqa: E731
-            grads, inner, params, **context
+        apply: Callable = lambda grads, state, params, context: tx.update(  # noqa: E731
+            grads, state, params, **context
         )
         if remat:
             apply = jax.checkpoint(apply)
-        updates, inner = apply(grads, state.inner, params, context)
-        statistics, recorded = state.statistics, state.gradients
-        if recorded is not None:
-            row = flat.flatten(grads, flat.layout_of(params))
-            number = statistics.num_updates.astype(jnp.int32)
-            recorded = jax.lax.dynamic_update_index_in_dim(recorded, row, number, 0)
-        return updates, _State(inner, _measure(statistics, grads, updates, params), recorded)
+        return apply(grads, state, params, context)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def _measure(
-    statistics: UpdateStatistics, grads: Any, updates: Any, params: Any
-) -> UpdateStatistics:
-    squared = optax.tree.norm(updates, squared=True)
+def _zeros() -> UpdateStatistics:
+    return UpdateStatistics(*(jnp.float32(0.0) for _ in UpdateStatistics._fields))
+
+
+def _measure(update: Update, state: WatchedState) -> tuple[UpdateStatistics, jax.Array | None]:
+    """Statistics of one update; the memory is the stretch's gradients where they are recorded."""
+    squared = optax.tree.norm(update.updates, squared=True)
     # Only the squared norm may enter the outer loss; a root's derivative at 0 is not finite.
-    constant = jax.lax.stop_gradient((squared, grads, updates, params))
+    constant = jax.lax.stop_gradient((squared, update.grads, update.updates, update.params))
     size, grads, updates, params = constant
+    record = state.memory
+    if record is not None:
+        row = flat.flatten(grads, flat.layout_of(params))
+        number = state.statistics.num_updates.astype(jnp.int32)
+        record = jax.lax.dynamic_update_index_in_dim(record, row, number, 0)
     against = [
         jnp.sum(jnp.sign(u) * jnp.sign(g) < 0)
         for u, g in zip(jax.tree.leaves(updates), jax.tree.leaves(grads), strict=True)
@@ -122,12 +105,11 @@ def _measure(
     elements = sum(leaf.size for leaf in jax.tree.leaves(updates))
     # 1e-12 keeps the ratio finite for parameters that are all 0.
     relative = jnp.sqrt(size) / (optax.tree.norm(params) + 1e-12)
-    return UpdateStatistics(
-        statistics.squared_norm + squared,
-        statistics.relative_norm + relative,
-        statistics.agreement + sum(against) / max(elements, 1),
-        statistics.num_updates + 1.0,
-    )
+    agreement = sum(against) / max(elements, 1)
+    return UpdateStatistics(squared, relative, agreement, jnp.float32(1.0)), record
+
+
+_MEASURE = Measure(lambda params: (_zeros(), None), _measure)
 
 
 class InnerLoop(NamedTuple):
@@ -138,7 +120,7 @@ class InnerLoop(NamedTuple):
       optimizer: the family.
       inner_updates: K, iterations of the agent in a stretch.
       remat: a name in ``REMAT``.
-      second_order: see ``measured``.
+      second_order: see ``differentiable``.
       regularization: weight of the mean squared norm of an update in the outer objective.
     """
 
@@ -159,7 +141,8 @@ class InnerLoop(NamedTuple):
 
     def _transform(self, theta: MetaParams) -> optax.GradientTransformationExtraArgs:
         tx = self.optimizer.transform(theta)
-        return measured(tx, second_order=self.second_order, remat=self.remat != "none")
+        remat = self.remat != "none"
+        return watched(differentiable(tx, second_order=self.second_order, remat=remat), _MEASURE)
 
     def objective(
         self, theta: MetaParams, state: TrainState
@@ -173,7 +156,7 @@ class InnerLoop(NamedTuple):
           (outer loss with regularisation, (state to go on from, what was measured)).
         """
         before = jax.lax.stop_gradient(state)
-        before = before._replace(opt_state=before.opt_state._replace(statistics=zero_statistics()))
+        before = before._replace(opt_state=before.opt_state._replace(statistics=_zeros()))
         recorder = self.recorder
         if recorder is None:
             state = self._trained(theta, before)
@@ -226,13 +209,13 @@ class InnerLoop(NamedTuple):
         """
         size = flat.layout_of(before.params).num_parameters
         record = jnp.zeros((self.updates, size), jnp.float32)
-        opt_state = before.opt_state._replace(gradients=record)
+        opt_state = before.opt_state._replace(memory=record)
         theta_constant = jax.lax.stop_gradient(theta)
         after = self._trained(theta_constant, before._replace(opt_state=opt_state))
         after = jax.lax.stop_gradient(after)
         opt_state = after.opt_state
         known = StretchResult(after.params, opt_state.statistics.squared_norm)
-        result = recorder(theta, before.opt_state.inner, opt_state.gradients, known)
+        result = recorder(theta, before.opt_state.inner, opt_state.memory, known)
         statistics = opt_state.statistics._replace(squared_norm=result.squared_norm)
-        opt_state = opt_state._replace(statistics=statistics, gradients=None)
+        opt_state = opt_state._replace(statistics=statistics, memory=None)
         return after._replace(params=result.params, opt_state=opt_state)

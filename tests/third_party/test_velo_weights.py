@@ -12,7 +12,6 @@ import pytest
 from flax import serialization
 
 import learned_opt
-from learned_opt.files import velo_file
 from third_party.velo import msgpack_arrays, weights
 
 LstmState = collections.namedtuple("LstmState", ["hidden", "cell"])
@@ -107,11 +106,11 @@ def test_the_published_size_is_read_quickly_and_in_little_memory():
     assert_equal(parsed, arrays)
 
 
-def test_the_optimizer_has_the_numbers_of_the_file():
-    arrays = arrays_of()
-    optimizer, theta, metadata = velo_file.published_velo(
-        serialization.to_bytes(small()), {"total_updates": 10, "loss": "constant"}
-    )
+def test_the_optimizer_has_the_numbers_of_the_file(tmp_path):
+    arrays, path = arrays_of(), tmp_path / "velo.params"
+    path.write_bytes(serialization.to_bytes(small()))
+    options = {"total_updates": 10, "loss": "constant"}
+    optimizer, theta, metadata = learned_opt.load(path, options=options)
     assert metadata["name"] == "velo"
     assert metadata["options"]["lstm_hidden_size"] == 4
     np.testing.assert_array_equal(
@@ -154,9 +153,11 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path):
         learned_opt.load(path)
 
 
-def test_sizes_are_the_files():
+def test_sizes_are_the_files(tmp_path):
+    path = tmp_path / "velo.params"
+    path.write_bytes(serialization.to_bytes(small()))
     with pytest.raises(ValueError, match="its own sizes"):
-        velo_file.published_velo(serialization.to_bytes(small()), {"lstm_hidden_size": 8})
+        learned_opt.load(path, options={"lstm_hidden_size": 8})
 
 
 def without(tree, *path):

@@ -10,9 +10,12 @@ import pytest
 
 import learned_opt
 from meta import results
-from meta.analysis import gradient_recording, gradient_statistics
-from meta.analysis.gradient_recording import EDGES, NUM_BINS, PER_DECADE, above, recorded
-from meta.analysis.gradient_statistics import Sizes, analyze, distance, phases, sizes
+from meta.analysis import gradient_counts, gradient_statistics
+from meta.analysis.distributions import LEVELS, Sizes, distance, phases, read_distributions, sizes
+from meta.analysis.gradient_counts import COUNTS, EDGES, NUM_BINS, PER_DECADE, above
+from meta.analysis.gradient_statistics import analyze
+from meta.engine import watching
+from meta.engine.population import Engine
 from meta.evaluation import contestants, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store
@@ -33,37 +36,41 @@ def test_counts_are_those_of_numpy():
     scales = 10.0 ** rng.uniform(-18, 3, (5, 200))
     gradients = (rng.normal(size=(5, 200)) * scales).astype(np.float32)
     gradients[rng.random((5, 200)) < 0.2] = 0.0
-    tx = recorded(optax.with_extra_args_support(optax.sgd(0.5)))
+    tx = watching.watched(optax.with_extra_args_support(optax.sgd(0.5)), COUNTS)
     params = {"actor": {"w": jnp.zeros((200,))}}
     state = tx.init(params)
     for gradient in gradients:
         _, state = tx.update({"actor": {"w": jnp.asarray(gradient)}}, state, params)
     for quantity, vectors in [("gradient", gradients), ("update", np.float32(-0.5) * gradients)]:
         at_least, zeros = by_hand(vectors)
-        np.testing.assert_array_equal(state.counts[quantity], at_least)
-        assert int(state.counts[f"{quantity}_zero"]) == zeros
+        np.testing.assert_array_equal(state.statistics[quantity], at_least)
+        assert int(state.statistics[f"{quantity}_zero"]) == zeros
     pairs = (gradients[1:] != 0) & (gradients[:-1] != 0)
-    assert int(state.counts["sign_pairs"]) == pairs.sum()
+    assert int(state.statistics["sign_pairs"]) == pairs.sum()
     changes = pairs & (np.sign(gradients[1:]) != np.sign(gradients[:-1]))
-    assert int(state.counts["sign_changes"]) == changes.sum()
+    assert int(state.statistics["sign_changes"]) == changes.sum()
     wide = gradients.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1)
     cosines = np.sum(wide[1:] * wide[:-1], axis=1) / (norms[1:] * norms[:-1])
-    np.testing.assert_allclose(float(state.counts["cosine"]), cosines.sum(), rtol=1e-4, atol=1e-6)
-    assert int(state.counts["cosine_count"]) == 4
+    np.testing.assert_allclose(
+        float(state.statistics["cosine"]), cosines.sum(), rtol=1e-4, atol=1e-6
+    )
+    assert int(state.statistics["cosine_count"]) == 4
 
 
 def test_numbers_that_are_not_finite_are_in_no_bin():
-    found = gradient_recording._at_least(jnp.array([jnp.nan, jnp.inf, 1.0]))
+    found = gradient_counts._at_least(jnp.array([jnp.nan, jnp.inf, 1.0]))
     assert int(found[0]) == 1
 
 
-def test_a_recorded_run_counts_between_points_and_changes_nothing():
+def test_a_watched_run_counts_between_points_and_changes_nothing():
     optimizer = learned_opt.make("sgd", learning_rate=0.1)
     keys = jax.random.split(jax.random.key(0), 2)
-    made = gradient_recording.Recorder(optimizer, QuadraticAgent(), members_per_device=1)
-    recording = made.run({}, keys, points=4)
-    plain = gradient_recording.Engine(optimizer, QuadraticAgent(), members_per_device=1)
+    watched = watching.make_engine(
+        optimizer, QuadraticAgent(), measure=COUNTS, members_per_device=1
+    )
+    recording = watched.run({}, keys, points=4)
+    plain = Engine(optimizer, QuadraticAgent(), members_per_device=1)
     # Another program may round otherwise.
     returns = plain.run({}, keys, points=4).episode_return
     np.testing.assert_allclose(recording.episode_return, returns, rtol=1e-6)
@@ -84,11 +91,6 @@ def test_a_recorded_run_counts_between_points_and_changes_nothing():
                 assert counted == np.sum(size >= 10.0 ** EDGES[index])
 
 
-def test_counts_may_wrap_around():
-    values = np.array([[2**32 - 5, 3]], np.uint32)
-    np.testing.assert_array_equal(gradient_recording._since(values), [[2**32 - 5, 8]])
-
-
 def spread(values, zeros=0.0):
     """Shares of one point from log10 sizes."""
     bins = ((np.array(values) - EDGES[0]) * PER_DECADE).astype(int)
@@ -99,7 +101,7 @@ def spread(values, zeros=0.0):
 def test_quantiles_and_distances_are_those_of_the_sizes():
     values = np.random.default_rng(1).normal(-4.0, 1.0, 20_000)
     quantiles = spread(values, zeros=0.5).quantiles()[0]
-    exact = np.quantile(values, gradient_statistics.LEVELS)
+    exact = np.quantile(values, LEVELS)
     np.testing.assert_allclose(quantiles, exact, atol=0.5 / PER_DECADE)
     moved = distance(spread(values), spread(values + 1.5, zeros=0.3))
     assert moved == pytest.approx(1.5, abs=1e-9)
@@ -165,13 +167,13 @@ def test_failed_seeds_are_left_out(tmp_path):
     store = Store(tmp_path, {}, "gradients")
     cell = Cell("catch", "sgd", {}, "sgd")
     returns = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.nan]])
-    names = [above(q, k) for q in gradient_recording.QUANTITIES for k in range(NUM_BINS)]
+    names = [above(q, k) for q in gradient_counts.QUANTITIES for k in range(NUM_BINS)]
     names += ["gradient_zero", "update_zero", "sign_pairs", "sign_changes", "cosine"]
     series = {name: np.ones((2, 3)) for name in [*names, "cosine_count"]}
     with store.writing():
         store.begin(cell, 1)
         store.write_chunk(cell, [0, 1], [1, 2, 3], returns, series)
-    found = gradient_statistics._read(store, "catch", "sgd")
+    found = read_distributions(store, "catch", "sgd")
     assert found.failed == [1] and list(found.by_seed) == [0]
     np.testing.assert_array_equal(found.sign_changes, np.ones(3))
     assert "1, and 1 that failed" in gradient_statistics._markdown({"sgd": {"catch": found}})

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from meta import results
-from meta.analysis import observation, update_statistics
+from meta.analysis import update_measure, update_statistics
+from meta.analysis.curves import bands_over_seeds, mean_over_time, read_curves
 from meta.analysis.update_statistics import analyze
 from meta.evaluation import contestants, runner
 from meta.evaluation.runner import Request
@@ -68,18 +69,18 @@ def test_everything_is_left_behind(finished):
     assert results.read(folder / "results.csv").optimizers() == ["sgd"]
 
 
-def test_observing_changes_no_result(finished, tmp_path):
+def test_watching_changes_no_result(finished, tmp_path):
     asked = request(tmp_path / "plain")
     store = Store(asked.workdir, asked.settings)
     runner.evaluate(asked.evaluation(contestants.resolve(asked.optimizers)), store)
     plain = results.read(tmp_path / "plain" / "results.csv")
-    observed = results.read(finished[0] / "results.csv")
-    np.testing.assert_allclose(plain.episode_return, observed.episode_return, atol=1e-6)
+    watched = results.read(finished[0] / "results.csv")
+    np.testing.assert_allclose(plain.episode_return, watched.episode_return, atol=1e-6)
 
 
 def test_the_same_call_again_does_nothing(finished, monkeypatch):
     monkeypatch.setattr(runner, "make_task", None)  # would raise if called
-    monkeypatch.setattr(update_statistics.analysis_plots, "plot", None)
+    monkeypatch.setattr(update_statistics.update_plots, "plot", None)
     assert analyze(request(finished[0])) == finished[1]
 
 
@@ -90,7 +91,7 @@ def test_seeds_that_fail_are_left_out_and_named(tmp_path):
     with store.writing():
         store.begin(cell, 1)
         store.write_chunk(cell, [0, 1, 2], [32, 64], norms, {"parameter_norm/all": norms})
-    curves = update_statistics._curves(store, "catch", "sgd")
+    curves = read_curves(store, "catch", "sgd")
     assert curves.failed == [1]
     np.testing.assert_allclose(curves.bands["parameter_norm/all"].point, [3.0, 4.0])
     assert curves.overall["parameter_norm/all"].point == 3.5
@@ -104,20 +105,20 @@ def test_updates_of_0_have_no_direction():
         "cos_gradient/all": np.array([[0.5, 0.0]]),
         "update_norm/all": np.array([[3.0, 0.0]]),
     }
-    means = observation._means(sums)
+    means = update_measure._means(sums)
     np.testing.assert_array_equal(means["cos_gradient/all"], [[0.5, np.nan]])
     np.testing.assert_array_equal(means["update_norm/all"], [[1.5, 0.0]])
     curves = np.repeat(means["cos_gradient/all"], 2, axis=0)
-    np.testing.assert_array_equal(update_statistics._bands({"a": curves})["a"].low, [0.5, np.nan])
-    np.testing.assert_array_equal(update_statistics._over_time(curves), [0.5, 0.5])
+    np.testing.assert_array_equal(bands_over_seeds({"a": curves})["a"].low, [0.5, np.nan])
+    np.testing.assert_array_equal(mean_over_time(curves), [0.5, 0.5])
 
 
 def test_bands_are_means_with_intervals_of_each_curve():
     good = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
-    bands = update_statistics._bands({"a": good, "b": 2 * good})
+    bands = bands_over_seeds({"a": good, "b": 2 * good})
     np.testing.assert_allclose(bands["a"].point, [1.5, 2.5, 3.5])
     np.testing.assert_allclose(bands["b"].low, 2 * bands["a"].low)
-    one = update_statistics._bands({"a": good[:1]})["a"]
+    one = bands_over_seeds({"a": good[:1]})["a"]
     np.testing.assert_array_equal(one.low, good[0])
     mean = bootstrap.curve_interval(good, statistic="mean")
     np.testing.assert_allclose(mean.point, good.mean(axis=0))

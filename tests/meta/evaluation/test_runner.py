@@ -15,8 +15,8 @@ import optax
 import pytest
 
 import learned_opt
-from learned_opt import presets
 from learned_opt.base import LearnedOptimizer
+from learned_opt.files import presets
 from meta import results
 from meta.evaluation import contestants, reporting, runner
 from meta.evaluation.reporting import Wishes
@@ -132,7 +132,7 @@ def test_an_evaluation_leaves_what_it_promises(finished):
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert left == {
         "config.json", "manifest.json", "chunks", "results.csv", "summary.csv", "summary.md",
-        "report.json", "intervals.png", "returns_catch.png",
+        "stamp.json", "intervals.png", "returns_catch.png",
     }  # fmt: skip
     assert (folder / "summary.md").read_text() == text
     table = results.read(folder / "results.csv")

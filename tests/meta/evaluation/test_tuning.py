@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from learned_opt import presets
+from learned_opt.files import presets
 from meta.engine.population import Engine
 from meta.evaluation import contestants, tuning, tuning_report, tuning_space
 from meta.evaluation.runner import Request

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import learned_opt
-from agents import environments
+from agents import environments, normalization, rollout
 from meta.engine import agent_training
 from meta.engine.tasks import make_task
 from meta.export import recording
@@ -97,7 +97,7 @@ def test_recording_a_training_does_not_change_it():
     statistics = state.observation_statistics
     assert unfinished, "choose another seed: all episodes end with the training"
     for environment, episode in unfinished.items():
-        seen = recording.normalization.normalize(statistics, episode.observation[-1:])
+        seen = normalization.normalize(statistics, episode.observation[-1:])
         np.testing.assert_allclose(seen[0], state.observation[environment], rtol=1e-4, atol=1e-4)
 
 
@@ -109,7 +109,7 @@ def test_a_policy_is_recorded_in_the_task_it_was_trained_in():
     state = jax.jit(lambda key: task.agent.init(key, adam.transform({})))(jax.random.key(0))
     for number in range(2):
         key = jax.random.key(number)
-        inner, _ = recording._fresh(task.agent.env, state, key, 3)
+        inner, _ = rollout.reset_as_trained(task.agent.env, state, key, 3)
         for mine, trained in zip(
             jax.tree.leaves(inner.task), jax.tree.leaves(state.env_state.task), strict=True
         ):

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from meta import results
-from meta.report import agents, frames, html, sources, writer
+from meta.report import agents, frames, returns, sources, writer
+from meta.report.page import figure
 from meta.runs.workdir import WorkdirError
 from tests.meta import browser
 
@@ -159,11 +160,11 @@ def test_all_kinds_of_folders_make_one_page_without_a_network(tmp_path):
 
 def test_equal_results_are_pooled_once_and_others_told_apart(tmp_path):
     first, second = evaluation(tmp_path / "a"), evaluation(tmp_path / "b", ("adam",))
-    table, notes = writer.report_results.pool(sources.read_all([str(first), str(second)]))
+    table, notes = returns.pool(sources.read_all([str(first), str(second)]))
     assert table.optimizers() == ["adam", "sgd"] and not notes
     (second / "results.csv").unlink()
     results.append(second / "results.csv", rows("catch", "adam", low=5.0))
-    table, notes = writer.report_results.pool(sources.read_all([str(first), str(second)]))
+    table, notes = returns.pool(sources.read_all([str(first), str(second)]))
     assert table.optimizers() == ["adam", "adam [b]", "sgd"] and "several folders" in notes[0]
 
 
@@ -172,7 +173,7 @@ def test_tasks_of_other_settings_are_other_tasks(tmp_path):
     first, second = evaluation(tmp_path / "a"), evaluation(tmp_path / "b")
     manifest = (second / "manifest.json").read_text().replace('"num_envs": 4', '"num_envs": 8')
     (second / "manifest.json").write_text(manifest)
-    table, _ = writer.report_results.pool(sources.read_all([str(first), str(second)]))
+    table, _ = returns.pool(sources.read_all([str(first), str(second)]))
     assert table.tasks() == ["catch (a)", "catch (b)"]
     page = check_self_contained(write(tmp_path, first, second))
     assert "num_envs48" in page.text
@@ -270,20 +271,20 @@ def test_films_show_every_step_and_the_first_channel_on_top():
     observations[1, 1, 1, 1] = 1.0
     shown = frames.from_channels(observations, ("a", "b"))
     assert shown.cells[0, 0, 0] == 0 and shown.cells[1, 1, 1] == 1 and shown.cells[0, 1, 1] == -1
-    gif = frames.map_animation(shown, frames.Episode(np.arange(3.0), 1))
+    gif = frames.map_animation(shown, np.arange(3.0), 1)
     with Image.open(io.BytesIO(gif)) as image:
         assert image.n_frames == 3
     ends = np.zeros((2, 1, 2, 3))
     ends[:, :, 1, 2] = 1.0
     sticks = frames.Sticks(ends, np.array([0.1]))
-    gif = frames.stick_animation(sticks, frames.Episode(np.arange(2.0), 2))
+    gif = frames.stick_animation(sticks, np.arange(2.0), 2)
     with Image.open(io.BytesIO(gif)) as image:
         assert image.n_frames == 2
 
 
 def test_images_of_other_kinds_are_refused():
     with pytest.raises(ValueError, match="PNG or GIF"):
-        html.figure(b"<svg onload=alert(1)>", "x")
+        figure(b"<svg onload=alert(1)>", "x")
 
 
 @pytest.mark.slow

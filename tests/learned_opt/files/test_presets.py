@@ -5,7 +5,8 @@ import json
 import pytest
 
 import learned_opt
-from learned_opt import handcrafted, presets
+from learned_opt import handcrafted
+from learned_opt.files import presets
 
 OPTIONS = {"learning_rate": 0.002, "anneal": True}
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from learned_opt import handcrafted
+from learned_opt.files import atomic
 
 FORMAT = "lopt-rl optimizer preset"
 FORMAT_VERSION = 1
@@ -72,10 +73,8 @@ def write_preset(
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"a preset must be plain JSON: {error}; not saved to {path}") from error
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_preset(path: str | os.PathLike) -> Preset:

@@ -7,8 +7,10 @@ page as data URIs, so that it opens without a network and from any folder.
 import base64
 import html
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --line: #c8c8c8;
@@ -119,6 +121,17 @@ def figure(image: bytes, caption: str, *, pixels: bool = False) -> str:
     )
 
 
+def drawn(draw: Callable[[Path], Any], caption: str) -> str:
+    """A figure made by a function that writes a PNG file; says so if it cannot be drawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plot.png"
+        try:
+            draw(path)
+            return figure(path.read_bytes(), caption)
+        except (ValueError, KeyError, IndexError, OSError) as error:
+            return missing(f"Not drawn ({caption.split('.')[0]}): {error}")
+
+
 def row(figures: Sequence[str]) -> str:
     """Figures side by side where there is room."""
     return f'<div class="row">{"".join(figures)}</div>'
@@ -146,7 +159,7 @@ def markdown(source: str) -> str:
     return "".join(parts)
 
 
-def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
+def document(title: str, introduction: str, sections: Sequence[Section]) -> str:
     """The whole page, with a table of contents.
 
     Args:

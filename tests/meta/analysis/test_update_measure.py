@@ -8,7 +8,8 @@ import pytest
 
 import learned_opt
 from learned_opt.families import open_optimizer
-from meta.analysis import observation
+from meta.analysis import update_measure
+from meta.engine.watching import watched
 
 PARAMS = {
     "actor": {
@@ -35,14 +36,14 @@ def vector(tree):
 
 def watch(tx, updates=1, *, params=PARAMS, grads=GRADS, dormancy=DORMANCY, **context):
     """The mean of every statistic over some updates, and the updates."""
-    tx = observation.observed(optax.with_extra_args_support(tx))
+    tx = watched(optax.with_extra_args_support(tx), update_measure.make_measure())
     state, made = tx.init(params), []
     for n in range(updates):
         step, state = tx.update(grads[n], state, params, dormancy=dormancy, **context)
         made.append(step)
         params = optax.apply_updates(params, step)
-    assert state.sums["updates"] == updates
-    return {name: float(value) / updates for name, value in state.sums.items()}, made
+    assert state.statistics["updates"] == updates
+    return {name: float(value) / updates for name, value in state.statistics.items()}, made
 
 
 def cosine(a, b):

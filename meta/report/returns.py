@@ -1,92 +1,18 @@
-"""A report's sections on numbers: meta-training and comparisons.
+"""A report's section on returns: tables and plots of all results, of all folders at once.
 
-Plots and statistics come from the same code as those in the folders, over all folders at once.
+Plots and statistics come from the same code as those in the folders.
 """
 
 import functools
-import math
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterator
 
 from meta import results
 from meta.evaluation import reporting
-from meta.report import html as page
-from meta.report.setup import task_settings
-from meta.report.sources import Folder
-from meta.results import (
-    normalised,
-    normalised_plots,
-    plot_style,
-    plots,
-    summary,
-)
+from meta.report import page
+from meta.report.sources import Folder, task_settings
+from meta.results import normalised, normalised_plots, plots, summary
 from meta.results.normalised import Comparison
-from meta.training import outer_loop
 from third_party.published import Published
-
-
-def drawn(draw: Callable[[Path], Any], caption: str) -> str:
-    """A figure made by a function that writes a PNG file; says so if it cannot be drawn."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plot.png"
-        try:
-            draw(path)
-            return page.figure(path.read_bytes(), caption)
-        except (ValueError, KeyError, IndexError, OSError) as error:
-            return page.missing(f"Not drawn ({caption.split('.')[0]}): {error}")
-
-
-def meta_training(folders: list[Folder]) -> str:
-    """Curves of each meta-training, and the held-out returns of all in one figure."""
-    runs = [inner for folder in folders for inner in (folder, *folder.variants)]
-    runs = [run for run in runs if run.is_training]
-    if not runs:
-        return page.paragraph("No folder is of a meta-training.", "note")
-    body = ""
-    validated = [run for run in runs if len(_validations(run))]
-    if len(validated) > 1:
-        body += drawn(
-            lambda path: _validation_plot(validated, path),
-            "Held-out return of theta (mean over validation seeds, each task divided by its "
-            "normaliser) against meta-steps. A meta-step takes other numbers of environment steps "
-            "in other configs.",
-        )
-    for run in runs:
-        body += page.heading(run.label) + _curves(run)
-    return body
-
-
-def _curves(run: Folder) -> str:
-    if not run.metrics:
-        return page.missing("There is no meta-step to draw.")
-    if run.kind not in outer_loop.names():
-        return page.missing(f"Not drawn: the outer loop {run.kind!r} is not known here.")
-    loop, tasks = outer_loop.get(run.kind), list(run.config.get("tasks", {}))
-    return drawn(
-        lambda path: loop.plot(run.metrics, tasks, path, None), f"{run.label}: {loop.caption}"
-    )
-
-
-def _validations(run: Folder) -> np.ndarray:
-    """``[V, 2]``: meta-step, held-out return."""
-    pairs = [(row["meta_step"], row.get("validation", math.nan)) for row in run.metrics]
-    return np.array([p for p in pairs if math.isfinite(p[1])], float).reshape(-1, 2)
-
-
-def _validation_plot(runs: list[Folder], path: Path) -> None:
-    figure = plot_style.new_figure(plots.AXES)
-    axis = figure.add_subplot()
-    for index, run in enumerate(runs):
-        color, marker = plot_style.COLORS[index % 8], plot_style.MARKERS[index % 7]
-        axis.plot(*_validations(run).T, color=color, marker=marker, ms=4, lw=1.3, label=run.label)
-    plot_style.dress(axis, "Held-out return of theta", "meta-step", "normalised episode return")
-    legend = plot_style.legend_below(axis, plot_style.WIDTH)
-    figure.set_figheight(plots.AXES + legend)
-    plot_style.save(figure, path)
 
 
 def pool(folders: list[Folder]) -> tuple[results.Table | None, list[str]]:
@@ -146,13 +72,13 @@ def _rows(table: results.Table) -> Iterator[results.Row]:
         yield results.Row(*values)
 
 
-def compared(folders: list[Folder], by: str, references: tuple[str, ...]) -> str:
+def section(folders: list[Folder], by: str, references: tuple[str, ...]) -> str:
     """Tables and plots of all results.
 
     Args:
       folders: whose ``results.csv`` are pooled.
       by: the normalising optimizer.
-      references: names in ``evaluation_report.REFERENCES``.
+      references: names in ``reporting.REFERENCES``.
     """
     table, notes = pool(folders)
     if table is None:
@@ -191,15 +117,9 @@ def _tables(rows: summary.Summary, found: Comparison) -> str:
     )
     if found.by is None or not found.tasks:
         return body
-    names = (*normalised.NORMALISED, "improvement")
     return body + page.table(
         ("task", "optimizer", "IQM", "mean", "median", "optimality gap", f"P(better: {found.by})"),
-        [
-            [row["task"], row["optimizer"]]
-            + [interval(*(row[name + end] for end in ("", "_low", "_high"))) for name in names]
-            for row in rows
-            if row["normalised_iqm"] is not None
-        ],
+        reporting.normalised_cells(rows),
         f"Scores: last returns divided by the mean of {found.by}'s (no unit). Optimality gap: by "
         f"how much scores, cut off at 1, fall short of 1. P(better: {found.by}): probability that "
         f"a run's return is higher than one of {found.by}.",
@@ -210,7 +130,7 @@ def _plots(
     table: results.Table, rows: summary.Summary, found: Comparison, published: list[Published]
 ) -> str:
     raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
-    body = drawn(
+    body = page.drawn(
         lambda path: plots.interval_plot(raw, path),
         "Final episode returns on each task: IQM over seeds and 95 % interval (as OPEN's figure "
         "2). Hollow: untrained.",
@@ -219,7 +139,7 @@ def _plots(
     for task in table.tasks():
         beside = reporting.as_long(published, task, steps[task])
         draw = functools.partial(plots.return_curves_plot, table, task, references=beside)
-        body += drawn(
+        body += page.drawn(
             draw,
             f"{task}: episode return against environment steps, IQM over seeds and 95 % interval "
             "(as OPEN's figure 9). Dashed: untrained.",
@@ -236,26 +156,15 @@ def _plots(
 def _score_plots(rows: summary.Summary, found: Comparison) -> str:
     """Plots of normalised scores."""
     where = found.tasks[0] if len(found.tasks) == 1 else "all tasks"
-    body = drawn(
-        lambda path: normalised_plots.aggregate_plot(rows, found, path),
-        f"{where}: normalised scores ({found.by}'s mean is 1): IQM, mean, median and optimality "
-        "gap with 95 % intervals (as OPEN's figure 3).",
-    )
-    if any(row["improvement"] is not None for row in rows):
-        body += drawn(
-            lambda path: normalised_plots.improvement_plot(rows, found, path),
-            f"{where}: probability that a run's return is higher than one of {found.by}, with 95 % "
-            "intervals; 0.5: no difference.",
-        )
-    body += drawn(
-        lambda path: normalised_plots.profile_plot(found, path),
-        f"{where}: performance profile, the share of runs whose normalised score is above each "
+    captions = {
+        "aggregate": f"normalised scores ({found.by}'s mean is 1): IQM, mean, median and "
+        "optimality gap with 95 % intervals (as OPEN's figure 3).",
+        "improvement": f"probability that a run's return is higher than one of {found.by}, with "
+        "95 % intervals; 0.5: no difference.",
+        "profile": "performance profile, the share of runs whose normalised score is above each "
         "threshold.",
-    )
-    if found.curves:
-        body += drawn(
-            lambda path: normalised_plots.efficiency_plot(found, path),
-            f"{where}: sample efficiency, IQM of normalised returns over tasks and seeds against "
-            "training.",
-        )
-    return body
+        "sample_efficiency": "sample efficiency, IQM of normalised returns over tasks and seeds "
+        "against training.",
+    }
+    drawings = normalised_plots.drawings(rows, found)
+    return "".join(page.drawn(draw, f"{where}: {captions[n]}") for n, draw in drawings.items())

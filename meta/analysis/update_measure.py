@@ -1,8 +1,4 @@
-"""An optimizer that is watched: what its updates do, measured inside the inner loop.
-
-What section 7 and appendix F of the OPEN paper analyse. ``observed`` puts the measurements
-around any optimizer, and ``Observer`` is the population engine that runs it and records them.
-Updates themselves are not changed.
+"""What updates do, measured inside the inner loop: section 7 and appendix F of the OPEN paper.
 
 Signs: everything is said of the step u that is *subtracted* from the parameters, as the paper
 writes it; optax adds updates, so u is the negative update, and plain gradient descent has a
@@ -28,18 +24,16 @@ parameter_norm, gradient_norm, update_norm
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from agents.base import Agent, TrainState
 from learned_opt import base, flat
-from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.families.open_optimizer import MOMENTUM_DECAYS
-from meta.engine.population import Engine, ProgressFunction, Recording
+from meta.engine.population import Series
+from meta.engine.watching import Measure, Update, WatchedState
 
 TAUS = (0.0, 0.025, 0.1)
 ALL = "all"
@@ -57,68 +51,37 @@ _MEAN_ABSOLUTE = float(np.sqrt(2 / np.pi))
 Statistics = dict[str, jax.Array]
 
 
-class ObservedState(NamedTuple):
-    """An optimizer's state, and what was measured of it.
-
-    Attributes:
-      inner: the optimizer's own state.
-      momenta: ``[6, D]`` for the coefficients ``MOMENTUM_DECAYS``.
-      sums: of every statistic over the updates so far, float32 scalars.
-    """
-
-    inner: optax.OptState
-    momenta: jax.Array
-    sums: Statistics
-
-
-def observed(
-    tx: optax.GradientTransformationExtraArgs, taus: Sequence[float] = TAUS
-) -> optax.GradientTransformationExtraArgs:
-    """The same transformation, with its updates measured; see the module for what.
-
-    Dormancy is measured if it is in the update context.
+def make_measure(taus: Sequence[float] = TAUS) -> Measure:
+    """The measure, whose statistics are means over updates; see the module for what.
 
     Args:
-      tx: the optimizer.
       taus: thresholds of dormancy, >= 0.
     """
 
-    def init(params: base.Params) -> ObservedState:
+    def init(params: base.Params) -> tuple[Statistics, jax.Array]:
         momenta = jnp.zeros((len(MOMENTUM_DECAYS), flat.layout_of(params).num_parameters))
-        inner = tx.init(params)
+        ones = {"dormancy": jax.tree.map(jnp.ones_like, params)}
+        update = Update(optax.identity(), params, params, params, ones)
         # Shapes alone: which statistics there are.
-        ones = jax.tree.map(jnp.ones_like, params)
-        measure = lambda: _measure(params, params, params, params, momenta, ones, taus)  # noqa: E731
-        names = jax.eval_shape(measure)
-        return ObservedState(inner, momenta, {name: jnp.float32(0.0) for name in names})
+        names = jax.eval_shape(lambda: _statistics(update, params, momenta, taus))
+        return {name: jnp.float32(0.0) for name in names}, momenta
 
-    def update(
-        grads: base.Params, state: ObservedState, params: base.Params = None, **context: Any
-    ) -> tuple[base.Params, ObservedState]:
-        base.require_params("observed", params)
-        base.require_context("observed", ("dormancy",), context)
-        updates, inner = tx.update(grads, state.inner, params, **context)
-        quiet = _without_noise(tx, grads, state.inner, params, context, updates)
+    def of(update: Update, state: WatchedState) -> tuple[Statistics, jax.Array]:
+        base.require_params("an optimizer that is analysed", update.params)
+        base.require_context("an optimizer that is analysed", ("dormancy",), update.context)
+        quiet = _without_noise(update, state.inner)
         decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
-        gradient = flat.flatten(grads, flat.layout_of(params))
-        momenta = decays * state.momenta + (1 - decays) * gradient
-        measured = _measure(grads, updates, quiet, params, momenta, context["dormancy"], taus)
-        sums = {name: state.sums[name] + value for name, value in measured.items()}
-        return updates, ObservedState(inner, momenta, sums)
+        gradient = flat.flatten(update.grads, flat.layout_of(update.params))
+        momenta = decays * state.memory + (1 - decays) * gradient  # [6, D]
+        return _statistics(update, quiet, momenta, taus), momenta
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Measure(init, of, series=_means)
 
 
-def _without_noise(
-    tx: optax.GradientTransformationExtraArgs,
-    grads: base.Params,
-    state: optax.OptState,
-    params: base.Params,
-    context: dict[str, Any],
-    updates: base.Params,
-) -> base.Params:
+def _without_noise(update: Update, state: optax.OptState) -> base.Params:
     """The same update with noise of 0; NaN where an optimizer draws but takes no noise."""
-    plain = {name: value for name, value in context.items() if name not in ("key", "noise")}
+    tx, grads, params = update.tx, update.grads, update.params
+    plain = {name: value for name, value in update.context.items() if name not in ("key", "noise")}
     try:  # an optimizer that needs no key has no noise: nothing is computed here
         jax.eval_shape(lambda: tx.update(grads, state, params, **plain))
     except (ValueError, KeyError, TypeError):
@@ -126,25 +89,20 @@ def _without_noise(
         try:
             quiet, _ = tx.update(grads, state, params, **plain, noise=silence)
         except (ValueError, KeyError, TypeError):
-            return jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), updates)
+            return jax.tree.map(lambda u: jnp.full_like(u, jnp.nan), update.updates)
         return quiet
-    return updates
+    return update.updates
 
 
-def _measure(
-    grads: base.Params,
-    updates: base.Params,
-    quiet: base.Params,
-    params: base.Params,
-    momenta: jax.Array,
-    dormancy: base.Params,
-    taus: Sequence[float],
+def _statistics(
+    update: Update, quiet: base.Params, momenta: jax.Array, taus: Sequence[float]
 ) -> Statistics:
     """The statistics of one update, by name."""
+    _, grads, updates, params, context = update
     layout = flat.layout_of(params)
     gradient, parameter = flat.flatten(grads, layout), flat.flatten(params, layout)
     step, calm = -flat.flatten(updates, layout), -flat.flatten(quiet, layout)
-    found = {_COUNT: jnp.float32(1.0), **_dormant_shares(params, grads, dormancy, taus)}
+    found = {_COUNT: jnp.float32(1.0), **_dormant_shares(params, grads, context["dormancy"], taus)}
     for network, part in _networks(params, layout).items():
         values = {
             "parameter_norm": _norm(parameter[part]),
@@ -244,50 +202,7 @@ def _hidden_layers(
     ]
 
 
-class Observer(Engine):
-    """The population engine with its optimizer observed.
-
-    What is recorded at a point are means over the updates since the point before.
-
-    Args:
-      optimizer, agent, members_per_device: as ``Engine`` takes them.
-      taus: thresholds of dormancy.
-    """
-
-    def __init__(
-        self,
-        optimizer: LearnedOptimizer,
-        agent: Agent,
-        *,
-        members_per_device: int = 0,
-        taus: Sequence[float] = TAUS,
-    ):
-        watched = LearnedOptimizer(
-            optimizer.init, lambda theta: observed(optimizer.transform(theta), taus)
-        )
-        super().__init__(
-            watched, agent, members_per_device=members_per_device, probe=_sums_of_updates
-        )
-
-    def run(
-        self,
-        thetas: MetaParams,
-        keys: jax.Array,
-        *,
-        points: int = 1,
-        on_progress: ProgressFunction | None = None,
-    ) -> Recording:
-        """As ``Engine.run``; ``probed`` has the mean of each statistic, ``[P, K]``."""
-        recording = super().run(thetas, keys, points=points, on_progress=on_progress)
-        # Sums of float32: a mean over one of 40 stretches is good to four digits and more.
-        since = {
-            name: np.diff(values.astype(np.float64), axis=1, prepend=0.0)
-            for name, values in recording.probed.items()
-        }
-        return recording._replace(probed=_means(since))
-
-
-def _means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _means(sums: Series) -> Series:
     """Sums over updates as means, NaN for cosines where no update had a direction."""
     found = {}
     for name, values in sums.items():
@@ -298,8 +213,3 @@ def _means(sums: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             # At least one update lies between points, but maybe none with a direction.
             found[name] = np.where(count > 0, values / np.maximum(count, 1.0), np.nan)
     return found
-
-
-def _sums_of_updates(state: TrainState) -> Statistics:
-    sums: Statistics = state.opt_state.sums
-    return sums
