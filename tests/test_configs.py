@@ -86,3 +86,14 @@ def test_mistyped_fields_and_modes_are_refused():
         config.outer.population_sise = 8
     with pytest.raises(ValueError, match="full, smoke"):
         load("demo", "smok")
+
+
+def test_reading_a_config_touches_no_device(run_python):
+    text = """
+from configs import compare_es_meta_gradient
+compare_es_meta_gradient.get_config("smoke")
+import jax
+jax.config.update("jax_num_cpu_devices", 3)  # as launchers do; refused once devices are known
+print(jax.device_count())
+"""
+    assert run_python(text, JAX_PLATFORMS="cpu", XLA_FLAGS="").strip() == "3"

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meta.results import plot_style
+from meta.results.plots import Rows, column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANEL = 2.6  # inches: height of a panel
 
-Rows = Sequence[dict[str, float]]
 
-
-def meta_training_plot(rows: Rows, tasks: Sequence[str], path: str | os.PathLike[str]) -> None:
+def meta_gradient_plot(rows: Rows, tasks: Sequence[str], path: str | os.PathLike[str]) -> None:
     """Plots outer loss, meta-gradient, change of theta, and agents' returns by age.
 
     Args:
@@ -31,20 +30,20 @@ def meta_training_plot(rows: Rows, tasks: Sequence[str], path: str | os.PathLike
         raise ValueError("no meta-steps to plot")
     figure = plot_style.new_figure(2 * _PANEL)
     (loss, gradient), (theta, returns) = figure.subplots(2, 2)
-    steps = _column(rows, "meta_step")
+    steps = column(rows, "meta_step")
     for index, task in enumerate(tasks):
         color = plot_style.COLORS[index % len(plot_style.COLORS)]
-        _line(loss, steps, _column(rows, f"outer_loss/{task}"), color, task)
+        _line(loss, steps, column(rows, f"outer_loss/{task}"), color, task)
     _dress(loss, "Outer loss", "agents' loss on fresh data", legend=len(tasks) > 1)
-    mean = _column(rows, "meta_gradient_agent_mean")
-    spread = _column(rows, "meta_gradient_agent_std")
+    mean = column(rows, "meta_gradient_agent_mean")
+    spread = column(rows, "meta_gradient_agent_std")
     gradient.fill_between(
         steps, np.maximum(mean - spread, 0.0), mean + spread, color=plot_style.SKY, alpha=0.3, lw=0
     )
     _line(gradient, steps, mean, plot_style.SKY, "of an agent, mean and std")
-    _line(gradient, steps, _column(rows, "meta_gradient_norm"), plot_style.BLUE, "averaged")
+    _line(gradient, steps, column(rows, "meta_gradient_norm"), plot_style.BLUE, "averaged")
     _dress(gradient, "Meta-gradient", "norm", legend=True)
-    _line(theta, steps, _column(rows, "theta_relative_change"), plot_style.BLUE, "")
+    _line(theta, steps, column(rows, "theta_relative_change"), plot_style.BLUE, "")
     _dress(theta, "Change of theta since the start", "relative norm", legend=False)
     _returns_by_age(returns, rows, steps, tasks[0])
     plot_style.save(figure, path)
@@ -55,9 +54,9 @@ def _returns_by_age(axis: "Axes", rows: Rows, steps: np.ndarray, task: str) -> N
     groups = sorted({name for row in rows for name in row if name.startswith(prefix)})
     for index, name in enumerate(groups):
         color = plot_style.COLORS[index % len(plot_style.COLORS)]
-        _line(axis, steps, _column(rows, name), color, f"quarter {name.removeprefix(prefix)}")
+        _line(axis, steps, column(rows, name), color, f"quarter {name.removeprefix(prefix)}")
     if not groups:  # agents without resets have one age
-        _line(axis, steps, _column(rows, f"episode_return/{task}"), plot_style.BLUE, "all")
+        _line(axis, steps, column(rows, f"episode_return/{task}"), plot_style.BLUE, "all")
     title = "Returns by agents' age" if groups else "Agents' returns"
     _dress(axis, f"{title}, {task}", "episode return", legend=bool(groups))
 
@@ -71,7 +70,3 @@ def _dress(axis: "Axes", title: str, y_label: str, *, legend: bool) -> None:
     plot_style.dress(axis, title, "meta-step", y_label)
     if legend:
         axis.legend(fontsize=plot_style.FONT - 1, frameon=False)
-
-
-def _column(rows: Rows, name: str) -> np.ndarray:
-    return np.array([row.get(name, np.nan) for row in rows], float)

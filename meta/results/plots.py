@@ -34,23 +34,27 @@ if TYPE_CHECKING:
 
 AXES = 3.5  # inches: height of axes with title and labels, without the legend
 
-History = Mapping[str, Sequence[Any] | np.ndarray]
+Rows = Sequence[Mapping[str, float]]  # of a run's metrics table, one for each meta-step
 
 
-def meta_training_plot(history: History, path: str | os.PathLike[str]) -> None:
+def column(rows: Rows, name: str) -> np.ndarray:
+    """A column of a metrics table, ``[rows]``; NaN where a row has none."""
+    return np.array([row.get(name, np.nan) for row in rows], float)
+
+
+def evolution_plot(rows: Rows, path: str | os.PathLike[str]) -> None:
     """Plots fitness by generation and the held-out returns of the mean theta.
 
     Args:
-      history: ``generation``, ``fitness_mean``, ``fitness_min``, ``fitness_max``: G numbers
-        each, fitness in units of return; ``validation``: pairs (generation, return), possibly
-        none. What is NaN or infinite leaves a gap.
+      rows: with ``meta_step``, ``fitness_mean``, ``fitness_min``, ``fitness_max``, in units of
+        return, and some with ``validation``. What is missing, NaN or infinite leaves a gap.
       path: of the file to write.
 
     Raises:
-      ValueError: if the history lacks one of these, is empty, or their lengths differ.
+      ValueError: if there are no rows.
     """
     figure = plot_style.new_figure(AXES)
-    legend = _draw_meta_training(figure.add_subplot(), history, WIDTH)
+    legend = _draw_evolution(figure.add_subplot(), rows, WIDTH)
     figure.set_figheight(AXES + legend)
     plot_style.save(figure, path)
 
@@ -137,27 +141,33 @@ def interval_plot(
 
 
 def overview_plot(
-    history: History, table: results.Table, task: str, path: str | os.PathLike[str]
+    rows: Rows, table: results.Table, task: str, path: str | os.PathLike[str]
 ) -> None:
-    """Plots meta-training and the return curves of a task side by side.
+    """Plots evolution and the return curves of a task side by side.
 
-    Args and errors are those of ``meta_training_plot`` and ``return_curves_plot``.
+    Args and errors are those of ``evolution_plot`` and ``return_curves_plot``.
     """
     figure = plot_style.new_figure(AXES)
     left, right = figure.subplots(1, 2)
     legends = (
-        _draw_meta_training(left, history, WIDTH / 2),
+        _draw_evolution(left, rows, WIDTH / 2),
         _draw_curves(right, table, task, textwrap.fill(task, 36), WIDTH / 2),
     )
     figure.set_figheight(AXES + max(legends))
     plot_style.save(figure, path)
 
 
-def _draw_meta_training(axis: "Axes", history: History, width: float) -> float:
+def _draw_evolution(axis: "Axes", rows: Rows, width: float) -> float:
     """Returns the legend's height in inches."""
     from matplotlib.ticker import MaxNLocator
 
-    generation, mean, least, greatest, validation = _checked_history(history)
+    if not rows:
+        raise ValueError("no generations to plot")
+    # An infinite fitness, of a failed member, would stretch the axis without end.
+    fitness = (column(rows, f"fitness_{name}") for name in ("mean", "min", "max"))
+    mean, least, greatest = (np.where(np.isfinite(x), x, np.nan) for x in fitness)
+    generation = column(rows, "meta_step")
+    validation = np.stack([generation, column(rows, "validation")], axis=1)
     label = "population, min to max"
     if len(generation) == 1:  # a band needs two
         axis.vlines(generation, least, greatest, color=BLUE, alpha=0.18, lw=8, label=label)
@@ -273,24 +283,3 @@ def _draw_intervals(
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.margins(x=0.12)
     axis.xaxis.set_major_formatter(plot_style.return_formatter(axis.get_xlim()))
-
-
-def _checked_history(
-    history: History,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    names = ("generation", "fitness_mean", "fitness_min", "fitness_max")
-    missing = [name for name in (*names, "validation") if name not in history]
-    if missing:
-        raise ValueError(f"the history lacks {', '.join(missing)}; it has {', '.join(history)}")
-    series = [np.asarray(history[name], dtype=np.float64) for name in names]
-    lengths = {name: len(values) for name, values in zip(names, series, strict=True)}
-    if len(set(lengths.values())) > 1 or not len(series[0]):
-        raise ValueError(f"the history's series must be equally long and not empty, got {lengths}")
-    validation = np.asarray(history["validation"], dtype=np.float64)
-    if validation.size == 0:
-        validation = validation.reshape(0, 2)
-    if validation.ndim != 2 or validation.shape[1] != 2:
-        raise ValueError(f"validation must hold pairs (generation, return), got {validation.shape}")
-    # An infinite fitness, of a failed member, would stretch the axis without end.
-    mean, least, greatest = (np.where(np.isfinite(x), x, np.nan) for x in series[1:])
-    return series[0], mean, least, greatest, validation

@@ -5,7 +5,6 @@ the inner loop; the estimate's variance is what the population size buys down.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -277,19 +276,11 @@ def plot(
     Raises:
       ValueError: there are no rows.
     """
-    columns = ("meta_step", "fitness_mean", "fitness_min", "fitness_max")
-    history: dict[str, list] = {name: [row.get(name, math.nan) for row in rows] for name in columns}
-    history["generation"] = history.pop("meta_step")
-    history["validation"] = [
-        (row["meta_step"], row["validation"])
-        for row in rows
-        if math.isfinite(row.get("validation", math.nan))
-    ]
-    plots.meta_training_plot(history, path)
+    plots.evolution_plot(rows, path)
     if table is None:
         return
     for task in tasks:
-        plots.overview_plot(history, table, task, path.with_name(f"overview_{task}.png"))
+        plots.overview_plot(rows, table, task, path.with_name(f"overview_{task}.png"))
 
 
 def validate(

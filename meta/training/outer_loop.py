@@ -212,7 +212,7 @@ register(
         make=lambda settings, optimizer, tasks, engines, theta: meta_gradient.MetaGradientTrainer(
             settings, optimizer, tasks, theta
         ),
-        plot=lambda rows, tasks, path, table: meta_gradient_plots.meta_training_plot(
+        plot=lambda rows, tasks, path, table: meta_gradient_plots.meta_gradient_plot(
             rows, tasks, path
         ),
         caption="outer loss, meta-gradient norm, relative change of theta, and the agents' "

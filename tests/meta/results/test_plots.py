@@ -13,13 +13,16 @@ from meta import results
 from meta.results import bootstrap, plot_style, plots
 from meta.results import summary as summaries
 
-HISTORY = {
-    "generation": [0, 1, 2, 3],
-    "fitness_mean": [1.0, 2.0, 3.0, 4.0],
-    "fitness_min": [0.0, 1.0, -np.inf, 3.0],
-    "fitness_max": [2.0, 3.0, 4.0, 5.0],
-    "validation": [(0, 1.5), (2, 9.0), (3, 4.5), (1, float("nan"))],
-}
+_COLUMNS = ("meta_step", "fitness_mean", "fitness_min", "fitness_max", "validation")
+METRICS = [
+    dict(zip(_COLUMNS, row, strict=True))
+    for row in (
+        (0, 1.0, 0.0, 2.0, 1.5),
+        (1, 2.0, 1.0, 3.0, np.nan),
+        (2, 3.0, -np.inf, 4.0, 9.0),
+        (3, 4.0, 3.0, 5.0, 4.5),
+    )
+]
 OPTIMIZERS = ("open", "open (untrained)", "adam", "my optimizer")
 
 
@@ -80,14 +83,14 @@ def all_plots(tmp_path_factory):
     table = make_table(tasks=("breakout", "freeway"))
     long = make_table(optimizers=tuple(f"{'long name ' * 6}{i}" for i in range(5)))
     with saved_figures() as figures:
-        plots.meta_training_plot(HISTORY, folder / "meta.png")
+        plots.evolution_plot(METRICS, folder / "meta.png")
         plots.return_curves_plot(table, "breakout", folder / "curves.png", "Breakout")
         plots.return_curves_plot(long, "breakout", folder / "long.png")
         plots.interval_plot(summaries.summary(table, repetitions=20), folder / "interval.png")
         plots.interval_plot(summaries.summary(long, repetitions=20), folder / "interval_long.png")
         tasks = make_table(tasks=[f"a task with quite a long name, {i}" for i in range(3)])
         plots.interval_plot(summaries.summary(tasks, repetitions=20), folder / "interval_3.png")
-        plots.overview_plot(HISTORY, table, "freeway", folder / "overview.png")
+        plots.overview_plot(METRICS, table, "freeway", folder / "overview.png")
     return folder, figures
 
 
@@ -139,8 +142,7 @@ import sys
 from meta.results import bootstrap, plots, summary
 heavy = {{"matplotlib", "rliable", "pandas"}} & set(sys.modules)
 assert not heavy, heavy
-history = {HISTORY | {"fitness_min": [0.0] * 4, "validation": []}}
-plots.meta_training_plot(history, {str(tmp_path / "meta.png")!r})
+plots.evolution_plot({METRICS[:1]}, {str(tmp_path / "meta.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -154,20 +156,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(results.os, "replace", crash)
+    monkeypatch.setattr("os.replace", crash)
     with pytest.raises(OSError, match="disk"):
-        plots.meta_training_plot(HISTORY, path)
+        plots.evolution_plot(METRICS, path)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["meta.png"]
 
 
 def test_the_ending_gives_the_kind_of_file(tmp_path):
-    plots.meta_training_plot(HISTORY, tmp_path / "meta.pdf")
+    plots.evolution_plot(METRICS, tmp_path / "meta.pdf")
     assert (tmp_path / "meta.pdf").read_bytes()[:4] == b"%PDF"
 
 
 def test_meta_training_shows_band_mean_and_best_held_out(tmp_path, saved):
-    plots.meta_training_plot(HISTORY, tmp_path / "meta.png")
+    plots.evolution_plot(METRICS, tmp_path / "meta.png")
     (axis,) = saved[0].axes
     lines = lines_by_label(axis)
     np.testing.assert_array_equal(
@@ -185,27 +187,16 @@ def test_meta_training_shows_band_mean_and_best_held_out(tmp_path, saved):
 
 
 def test_one_generation_without_validation_can_be_shown(tmp_path, saved):
-    history = {name: values[:1] for name, values in HISTORY.items()} | {"validation": []}
-    plots.meta_training_plot(history, tmp_path / "meta.png")
+    row = {name: value for name, value in METRICS[0].items() if name != "validation"}
+    plots.evolution_plot([row], tmp_path / "meta.png")
     (axis,) = saved[0].axes
     assert set(lines_by_label(axis)) == {"population, mean"}
     assert all(tick == round(tick) for tick in axis.get_xticks())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"fitness_mean": [1.0]}, "equally long"),
-        ({name: [] for name in HISTORY}, "not empty"),
-        ({"validation": [1.0, 2.0]}, "pairs"),
-    ],
-)
-def test_a_bad_history_is_refused(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        plots.meta_training_plot(HISTORY | change, tmp_path / "meta.png")
-    lacking = {k: v for k, v in HISTORY.items() if k not in ("fitness_min", "validation")}
-    with pytest.raises(ValueError, match="lacks fitness_min, validation"):
-        plots.meta_training_plot(lacking, tmp_path / "meta.png")
+def test_a_run_without_generations_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no generations"):
+        plots.evolution_plot([], tmp_path / "meta.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,7 +272,7 @@ def test_intervals_are_those_of_the_summary(tmp_path, saved):
 
 
 def test_the_overview_shows_both(tmp_path, saved):
-    plots.overview_plot(HISTORY, make_table(), "breakout", tmp_path / "overview.png")
+    plots.overview_plot(METRICS, make_table(), "breakout", tmp_path / "overview.png")
     left, right = saved[0].axes
     assert left.get_title() == "Meta-training" and right.get_title() == "breakout"
     assert "population, mean" in lines_by_label(left)
