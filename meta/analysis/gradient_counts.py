@@ -50,7 +50,7 @@ def _init(params: base.Params) -> tuple[Counts, jax.Array]:
 def _of(update: Update, state: WatchedState) -> tuple[Counts, jax.Array]:
     gradient = flat.flatten(update.grads, flat.layout_of(update.grads))
     step = flat.flatten(update.updates, flat.layout_of(update.updates))
-    return _count(gradient, step, state.memory), gradient
+    return _count(gradient, step, state.gradients), gradient
 
 
 def _count(gradient: jax.Array, update: jax.Array, last: jax.Array) -> Counts:

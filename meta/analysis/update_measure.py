@@ -72,7 +72,7 @@ def make_measure(taus: Sequence[float] = TAUS) -> Measure:
         quiet = _without_noise(update, state.inner)
         decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
         gradient = flat.flatten(update.grads, flat.layout_of(update.params))
-        momenta = decays * state.memory + (1 - decays) * gradient  # [6, D]
+        momenta = decays * state.gradients + (1 - decays) * gradient  # [6, D]
         return _statistics(update, quiet, momenta, taus), momenta
 
     return Measure(init, of, series=_means)

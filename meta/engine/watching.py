@@ -31,24 +31,26 @@ class Update(NamedTuple):
 class WatchedState(NamedTuple):
     """An optimizer's state, and what was measured of its updates.
 
+    Checkpoints of meta-training hold these names.
+
     Attributes:
       inner: the optimizer's own state.
       statistics: a tree of sums over the updates so far.
-      memory: what the measure carries from update to update.
+      gradients: what the measure keeps of those so far, to compare the next one with.
     """
 
     inner: optax.OptState
     statistics: Any
-    memory: Any
+    gradients: Any
 
 
 class Measure(NamedTuple):
     """What is measured of updates.
 
     Attributes:
-      init: params -> (statistics, memory) before the first update; the statistics are 0.
-      of: (update, state before it) -> (statistics, memory); the statistics are added to those
-        so far.
+      init: params -> (statistics, gradients) before the first update; the statistics are 0.
+      of: (update, state before it) -> (statistics, gradients); the statistics are added to
+        those so far.
       scalars: statistics -> scalars by name, as an engine records them.
       series: what the sums of these between two points say, by name, each ``[P, K]``.
     """
@@ -71,9 +73,9 @@ def watched(
         grads: base.Params, state: WatchedState, params: base.Params = None, **context: Any
     ) -> tuple[base.Params, WatchedState]:
         updates, inner = tx.update(grads, state.inner, params, **context)
-        statistics, memory = measure.of(Update(tx, grads, updates, params, context), state)
+        statistics, gradients = measure.of(Update(tx, grads, updates, params, context), state)
         sums = jax.tree.map(jnp.add, state.statistics, statistics)
-        return updates, WatchedState(inner, sums, memory)
+        return updates, WatchedState(inner, sums, gradients)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

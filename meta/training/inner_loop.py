@@ -88,12 +88,12 @@ def _zeros() -> UpdateStatistics:
 
 
 def _measure(update: Update, state: WatchedState) -> tuple[UpdateStatistics, jax.Array | None]:
-    """Statistics of one update; the memory is the stretch's gradients where they are recorded."""
+    """Statistics of one update; with all of the stretch's gradients where they are recorded."""
     squared = optax.tree.norm(update.updates, squared=True)
     # Only the squared norm may enter the outer loss; a root's derivative at 0 is not finite.
     constant = jax.lax.stop_gradient((squared, update.grads, update.updates, update.params))
     size, grads, updates, params = constant
-    record = state.memory
+    record = state.gradients
     if record is not None:
         row = flat.flatten(grads, flat.layout_of(params))
         number = state.statistics.num_updates.astype(jnp.int32)
@@ -209,13 +209,13 @@ class InnerLoop(NamedTuple):
         """
         size = flat.layout_of(before.params).num_parameters
         record = jnp.zeros((self.updates, size), jnp.float32)
-        opt_state = before.opt_state._replace(memory=record)
+        opt_state = before.opt_state._replace(gradients=record)
         theta_constant = jax.lax.stop_gradient(theta)
         after = self._trained(theta_constant, before._replace(opt_state=opt_state))
         after = jax.lax.stop_gradient(after)
         opt_state = after.opt_state
         known = StretchResult(after.params, opt_state.statistics.squared_norm)
-        result = recorder(theta, before.opt_state.inner, opt_state.memory, known)
+        result = recorder(theta, before.opt_state.inner, opt_state.gradients, known)
         statistics = opt_state.statistics._replace(squared_norm=result.squared_norm)
-        opt_state = opt_state._replace(statistics=statistics, memory=None)
+        opt_state = opt_state._replace(statistics=statistics, gradients=None)
         return after._replace(params=result.params, opt_state=opt_state)
