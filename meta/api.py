@@ -34,13 +34,16 @@ _R = TypeVar("_R")
 _OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
 
 
-def train(config: Any, workdir: str | None = None, **fields: Any) -> "TrainedOptimizer":
+def train(
+    config: Any, workdir: str | None = None, *, comparison: bool = True, **fields: Any
+) -> "TrainedOptimizer":
     """Meta-trains an optimizer, and compares it with its untrained self and with baselines.
 
     Args:
       config: the experiment: a config file with or without a mode (``configs/demo.py:smoke``), a
         ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
       workdir: the run's folder; a run begun there goes on. None: a new temporary one.
+      comparison: whether the comparison follows; a later call with it adds it.
       **fields: fields of the config with other values; of a block only what differs.
 
     Returns:
@@ -55,8 +58,8 @@ def train(config: Any, workdir: str | None = None, **fields: Any) -> "TrainedOpt
       >>> import meta
       >>> trained = meta.train(
       ...     "configs/demo.py:smoke",
+      ...     comparison=False,
       ...     outer={"num_generations": 1, "validate_every": 0},
-      ...     evaluation={"learning_rates": ()},
       ... )  # doctest: +ELLIPSIS
       training open in ...
       >>> trained.metadata["name"], trained.metadata["training"]["meta_steps"]
@@ -68,7 +71,8 @@ def train(config: Any, workdir: str | None = None, **fields: Any) -> "TrainedOpt
     built = experiment.build(_config(config, fields))
     folder = _folder(workdir)
     state = loop.train(built, folder)
-    final_comparison.evaluate_and_report(built, folder, state)
+    if comparison:
+        final_comparison.evaluate_and_report(built, folder, state)
     trained = learned_opt.load(Path(folder, "optimizer.npz"))
     return trained._replace(metadata={**trained.metadata, "workdir": folder})
 
