@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from learned_opt.names import did_you_mean
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -328,8 +326,7 @@ def _merged(
 ) -> dict[str, Any]:
     for name, value in fields.items():
         if name not in block and not is_open:
-            hint = did_you_mean(name, list(block))
-            raise ValueError(f"the config has no field {where + name!r}{hint}")
+            raise ValueError(f"the config has no field {where + name!r}{_hint(name, list(block))}")
         if isinstance(block.get(name), dict) and isinstance(value, Mapping):
             _merged(block[name], value, f"{where}{name}.", name in _OPEN)
         else:
@@ -355,12 +352,19 @@ def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name, value in settings.items():
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise ValueError(f"there is no setting {name!r}{hint}; known: {', '.join(known)}")
+            raise ValueError(
+                f"there is no setting {name!r}{_hint(name, known)}; known: {', '.join(known)}"
+            )
         if isinstance(value, float) and not value.is_integer():
             raise ValueError(f"{name} must be a whole number, got {value}")
     whole = {name: int(v) if isinstance(v, float) else v for name, v in settings.items()}
     return kind(**whole)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    from learned_opt.names import did_you_mean
+
+    return did_you_mean(name, known)
 
 
 def _texts(names: Texts) -> tuple[str, ...]:

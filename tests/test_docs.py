@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,17 @@ class Watched:
 
 
 environments.register_suite("watched", lambda name: Watched(), lambda: ["catch"])
+"""
+
+# In a process of its own: a kernel's sockets would outlive a test.
+RUN_NOTEBOOK = """
+import sys
+import nbclient
+import nbformat
+
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, resources={"metadata": {"path": sys.argv[2]}}).execute()
+print(notebook.cells[-2].outputs)
 """
 
 
@@ -83,3 +95,24 @@ def test_files_that_the_docs_name_exist():
     for page in DOCS.glob("*.md"):
         for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|npz))`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).is_file() or name.startswith("runs/"), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("generations", ["1", pytest.param("30", marks=pytest.mark.slow)])
+def test_the_tutorial_runs_from_top_to_bottom(tmp_path, generations):
+    cache = str(ROOT / ".cache" / "jax")
+    command = [sys.executable, "-c", RUN_NOTEBOOK, str(DOCS / "tutorial.ipynb"), str(tmp_path)]
+    variables = {"LOPT_TUTORIAL_GENERATIONS": generations, "JAX_COMPILATION_CACHE_DIR": cache}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **variables}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "share of right arms" in done.stdout
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("material", reason="needs the extra `docs`")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "def transform" in re.sub("<[^>]*>", "", (tmp_path / "extending.html").read_text())
+    assert len(list(tmp_path.glob("tutorial-*.png"))) == 2

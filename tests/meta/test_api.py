@@ -11,6 +11,11 @@ def get_config(mode="full"):
 """
 
 
+def test_importing_the_face_alone_imports_nothing_that_is_slow(run_python):
+    slow = run_python("import sys, meta; print({'jax', 'pandas', 'matplotlib'} & {*sys.modules})")
+    assert slow.strip() == "set()"
+
+
 def test_a_config_file_is_found_wherever_it_lies_and_takes_a_mode(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
     file.write_text(OUTSIDE)
