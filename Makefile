@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 MADE_FOR := $(shell $(BIN)/python -IS -c 'print(open("$(STAMP)").read())' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint benchmark clean FORCE
+.PHONY: help install demo test test-slow lint benchmark docs clean FORCE
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
@@ -43,8 +43,14 @@ lint: $(STAMP)  ## Check style, formatting and types.
 benchmark: $(STAMP)  ## Measure speed on this machine.
 	$(BIN)/python launchers/benchmark.py
 
+docs: $(STAMP)  ## Build the docs site into site/.
+	@$(BIN)/python -c 'import material' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/make_architecture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## Remove .venv, builds and caches; runs/ stays.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ifneq ($(MADE_FOR),$(CURDIR))

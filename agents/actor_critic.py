@@ -207,7 +207,29 @@ def dormancy(params: Any, activity: dict[str, dict[str, jax.Array]]) -> Any:
 
 
 def make_agent(config: AgentConfig, env: Environment) -> ActorCriticAgent:
-    """An agent for an environment; ``ValueError`` where the settings do not fit."""
+    """An agent for an environment.
+
+    Args:
+      config: its settings.
+      env: where it acts.
+
+    Raises:
+      ValueError: the settings do not fit the environment.
+
+    Example:
+      >>> import jax
+      >>> import optax
+      >>> from agents import AgentConfig, environments, make_agent
+      >>> config = AgentConfig(
+      ...     total_timesteps=64, num_envs=4, num_steps=8, num_minibatches=2, widths=(8,)
+      ... )
+      >>> agent = make_agent(config, environments.make("catch"))
+      >>> tx = optax.with_extra_args_support(optax.adam(1e-3))
+      >>> state = agent.init(jax.random.key(0), tx)
+      >>> state, metrics = jax.jit(lambda state: agent.train_step(tx, state))(state)
+      >>> int(state.iteration), agent.num_iterations, agent.updates_per_iteration
+      (1, 2, 8)
+    """
     network = make_actor_critic(
         env.spec.action,
         config.widths,

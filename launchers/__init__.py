@@ -1,1 +1,1 @@
-"""Command lines: absl mains and nothing else."""
+"""Command lines: absl mains, and the flags that they share."""

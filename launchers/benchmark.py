@@ -5,7 +5,7 @@ python launchers/benchmark.py --what=meta_gradient --case=catch
 python launchers/benchmark.py --what=updates
 """
 
-from absl import app, flags
+from absl import flags
 
 from launchers import command_line
 
@@ -19,20 +19,19 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "Repeats, of which the median is sh
 ITERATIONS = flags.DEFINE_integer("iterations", 10, "Iterations of an inner loop per repeat.", 1)
 MEMBERS = flags.DEFINE_integer("members", 8, "Members of the generation.", 1)
 TIMESTEPS = flags.DEFINE_integer("timesteps", 49_152, "Environment steps of each member.", 8192)
-command_line.define_flags()
 
 
-def main(argv: list[str]) -> None:
-    command_line.refuse_arguments(argv)
-    command_line.start()
+def main(words: list[str]) -> None:
+    del words
+    from meta.benchmarks import inner_loops, meta_gradient, updates
+
     if WHAT.value == "meta_gradient":
-        command_line.benchmark_meta_gradient(CASE.value, REPEATS.value)
-        return
-    if WHAT.value == "updates":
-        command_line.benchmark_updates(REPEATS.value)
-        return
-    command_line.benchmark(REPEATS.value, ITERATIONS.value, MEMBERS.value, TIMESTEPS.value)
+        print(meta_gradient.report(CASE.value, REPEATS.value))
+    elif WHAT.value == "updates":
+        print(updates.report(REPEATS.value))
+    else:
+        print(inner_loops.report(REPEATS.value, ITERATIONS.value, MEMBERS.value, TIMESTEPS.value))
 
 
 if __name__ == "__main__":
-    command_line.run(app.run, main)
+    command_line.run(main)

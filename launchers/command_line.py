@@ -1,46 +1,137 @@
-"""What all launchers share: devices, caches, and errors a user can act on.
+"""What all launchers share: devices, caches, users' modules, and errors a user can act on.
 
 Flags are defined and read by calls from a launcher, never at import.
 """
 
 import contextlib
 import ctypes
-import json
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 _DEFAULT_CACHE = "~/.cache/lopt-rl/compiled"
 # Options of glibc's mallopt: how many heaps; what is free at one's end before it is given back.
 _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1
 
 
-class UsageError(ValueError):
-    """The command line asks for something that cannot be."""
+def run(main: Callable[[list[str]], None], *required: str, words: bool = False) -> None:
+    """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback.
+
+    Args:
+      main: called with the command line's words that are no flags.
+      *required: names of flags that must be given.
+      words: whether there may be such words.
+    """
+    from meta.runs.progress import Stopped
+
+    _define_flags(flags.FLAGS)
+    flags.mark_flags_as_required(list(required))
+    began = False
+
+    def guarded(argv: list[str]) -> None:
+        nonlocal began
+        began = True
+        try:
+            if len(argv) > 1 and not words:
+                raise ValueError(f"unexpected arguments: {' '.join(argv[1:])}; flags begin with --")
+            main(argv[1:])
+        except Stopped as stopped:
+            sys.exit(128 + stopped.signal_number)
+        except (ValueError, OSError) as error:
+            _fail(error)
+
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    # Reading a user's module, or a config and its overrides, raises whatever their code raises.
+    except Exception as error:
+        if began:
+            raise
+        _fail(error)
 
 
-def define_flags() -> None:
+def show(workdir: str | None, page: str = "summary.md") -> None:
+    """Prints the page that a run left in its folder, and where the rest is."""
+    assert workdir is not None  # a required flag
+    print((Path(workdir) / page).read_text(encoding="utf-8"))
+    print(f"everything is in {workdir}")
+
+
+def _define_flags(values: flags.FlagValues) -> None:
     """The flags that every launcher takes."""
-    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", values)
     flags.DEFINE_integer(
-        "cpu_devices", 0, "Split the CPU into this many devices; 0: one for each core.", 0
+        "cpu_devices",
+        0,
+        "Split the CPU into this many devices; 0: one for each core.",
+        lower_bound=0,
+        flag_values=values,
     )
     flags.DEFINE_string(
-        "compilation_cache", _DEFAULT_CACHE, "Keep compiled programs here; empty: do not."
+        "compilation_cache", _DEFAULT_CACHE, "Keep compiled programs here; empty: do not.", values
+    )
+    flags.DEFINE_multi_string(
+        "import",
+        [],
+        "Repeatable: a module of your own, a dotted name or a .py file, imported before anything "
+        "else is read: what it registers is known everywhere.",
+        flag_values=values,
     )
 
 
-def start() -> None:
-    """Sets JAX up as the flags say. Call once, before anything touches a device."""
+def _parse_flags(argv: list[str]) -> list[str]:
+    """As absl does, but users' modules come first, and errors are this module's."""
+    first = flags.FlagValues()
+    first.set_gnu_getopt(True)
+    _define_flags(first)
+    try:
+        first(argv, known_only=True)
+        _start(first)
+        for name in first["import"].value or ():
+            import_module(name)
+        return list(flags.FLAGS(argv))
+    except flags.Error as error:
+        raise ValueError(f"{error}; --help lists the flags") from error
+    except SystemExit as stop:
+        # absl's --help ends with 1, as if something had gone wrong.
+        sys.exit(0 if stop.code == 1 else stop.code)
+
+
+def import_module(name: str) -> None:
+    """Imports a user's module by its dotted name, or by the path of its file.
+
+    A file is imported under its own name, and its folder joins Python's path, so that it may
+    import its neighbours.
+
+    Raises:
+      ValueError: there is no such module, its code fails, or its name is another module's.
+    """
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ValueError(f"--import={name}: there is no such file")
+        sys.path.append(str(path.resolve().parent))
+    try:
+        module = importlib.import_module(path.stem if path.suffix == ".py" else name)
+    except Exception as error:  # whatever a user's code raises
+        raise ValueError(f"--import={name}: {type(error).__name__}: {error}") from error
+    source = getattr(module, "__file__", None)
+    if path.suffix == ".py" and (source is None or not path.samefile(source)):
+        raise ValueError(
+            f"--import={name}: Python knows another module {path.stem!r} ({source}): rename the "
+            "file"
+        )
+
+
+def _start(values: flags.FlagValues) -> None:
+    """Sets JAX up as the flags say, before anything touches a device."""
     import jax
 
     _share_one_heap()
-    values = flags.FLAGS
     # XLA's own flag for simulated devices, if given, is left to decide.
     asked_otherwise = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if values.cpu_devices or not asked_otherwise:
@@ -63,246 +154,6 @@ def _share_one_heap() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_TRIM_THRESHOLD, 1 << 29)
-
-
-def refuse_arguments(argv: Sequence[str]) -> None:
-    """Raises on words that are no flags."""
-    if len(argv) > 1:
-        raise UsageError(f"unexpected arguments: {' '.join(argv[1:])}; flags begin with --")
-
-
-def train(config: Any, workdir: str) -> None:
-    """Trains what a config describes, evaluates it, and prints the comparison."""
-    from meta.training import experiment, final_comparison, loop
-
-    made = experiment.build(config.to_dict())
-    loop.train(made, workdir)
-    print(final_comparison.evaluate_and_report(made, workdir))
-    print(f"everything is in {workdir}")
-
-
-def evaluate(
-    optimizers: Sequence[str],
-    tasks: Sequence[str],
-    workdir: str,
-    *,
-    total_timesteps: str,
-    normalise_by: str,
-    references: Sequence[str],
-    chunk: int,
-    agent_options: Sequence[str],
-    env_options: Sequence[str],
-    **values: Any,
-) -> None:
-    """Evaluates optimizers on tasks, as the flags of ``launchers/evaluate.py`` say."""
-    from meta.evaluation import reporting, runner
-
-    request = runner.Request(
-        tuple(optimizers),
-        tuple(tasks),
-        workdir,
-        total_timesteps=whole_number("total_timesteps", total_timesteps),
-        seeds_per_device=chunk,
-        agent_options=options("agent_option", agent_options),
-        env_options=options("env_option", env_options),
-        **values,
-    )
-    wishes = reporting.Wishes(normalise_by, tuple(references))
-    print(reporting.evaluate(request, wishes))
-    print(f"everything is in {workdir}")
-
-
-def analyze(
-    optimizers: Sequence[str],
-    tasks: Sequence[str],
-    workdir: str,
-    *,
-    what: str,
-    total_timesteps: str,
-    taus: Sequence[str],
-    chunk: int,
-    agent_options: Sequence[str],
-    env_options: Sequence[str],
-    **values: Any,
-) -> None:
-    """Analyses optimizers on tasks, as the flags of ``launchers/analyze.py`` say."""
-    from meta.analysis import gradient_statistics, update_statistics
-    from meta.evaluation import runner
-
-    request = runner.Request(
-        tuple(optimizers),
-        tuple(tasks),
-        workdir,
-        total_timesteps=whole_number("total_timesteps", total_timesteps),
-        seeds_per_device=chunk,
-        agent_options=options("agent_option", agent_options),
-        env_options=options("env_option", env_options),
-        **values,
-    )
-    if what == "gradients":
-        print(gradient_statistics.analyze(request))
-    else:
-        print(update_statistics.analyze(request, [number("tau", text) for text in taus]))
-    print(f"everything is in {workdir}")
-
-
-def tune(
-    optimizer: str,
-    task: str,
-    workdir: str,
-    *,
-    space: Mapping[str, str],
-    search: str,
-    num_samples: int,
-    criterion: str,
-    total_timesteps: str,
-    chunk: int,
-    agent_options: Sequence[str],
-    env_options: Sequence[str],
-    **values: Any,
-) -> None:
-    """Tunes an optimizer on a task, as the flags of ``launchers/tune.py`` say."""
-    from meta.evaluation import runner, tuning, tuning_space
-
-    request = runner.Request(
-        (optimizer,),
-        (task,) if task else (),
-        workdir,
-        total_timesteps=whole_number("total_timesteps", total_timesteps),
-        seeds_per_device=chunk,
-        agent_options=options("agent_option", agent_options),
-        env_options=options("env_option", env_options),
-        **values,
-    )
-    allowed = {name: tuning_space.parse(name, text) for name, text in space.items()}
-    print(tuning.tune(tuning.Search(request, allowed, search, num_samples, criterion)))
-    print(f"everything is in {workdir}")
-
-
-def export(
-    optimizer: str,
-    task: str,
-    out: str,
-    *,
-    num_steps: str,
-    total_timesteps: str,
-    agent_options: Sequence[str],
-    env_options: Sequence[str],
-    **values: Any,
-) -> None:
-    """Exports an agent's experience, as the flags of ``launchers/export.py`` say."""
-    from meta.export import dataset as exporting
-
-    request = exporting.Request(
-        optimizer,
-        task,
-        out,
-        num_steps=whole_number("num_steps", num_steps) or 0,
-        total_timesteps=whole_number("total_timesteps", total_timesteps),
-        agent_options=options("agent_option", agent_options),
-        env_options=options("env_option", env_options),
-        **values,
-    )
-    print(exporting.export(request))
-
-
-def number(flag: str, text: str) -> float:
-    """A number."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UsageError(f"--{flag} must be numbers, got {text!r}") from error
-
-
-def whole_number(flag: str, text: str) -> int | None:
-    """A whole number above 0, ``2e5`` included; None for an empty text."""
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not (value >= 1 and value.is_integer()):
-        raise UsageError(f"--{flag} must be a whole number above 0, e.g. 2e5, got {text!r}")
-    return int(value)
-
-
-def options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
-    """``['num_envs=16', 'activation=tanh']`` as a dict; values are JSON or else text."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--{flag} must be NAME=VALUE, got {text!r}")
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name] = value
-    return found
-
-
-def compare(config: Any, workdir: str) -> None:
-    """Trains the variants of a study, evaluates them, and prints the page on it."""
-    from meta.training import study, study_report
-
-    made = study.build(config.to_dict())
-    study.run(made, workdir)
-    print(study_report.write(made, workdir))
-    print(f"everything is in {workdir}")
-
-
-def benchmark_meta_gradient(case: str, repeats: int) -> None:
-    """Measures meta-gradient training and prints tables of speed and memory."""
-    from meta.benchmarks import meta_gradient as measure
-
-    print(measure.report(case, repeats))
-
-
-def benchmark_updates(repeats: int) -> None:
-    """Measures single updates and prints a table."""
-    from meta.benchmarks import updates as measure
-
-    print(measure.report(repeats))
-
-
-def benchmark(repeats: int, iterations: int, members: int, timesteps: int) -> None:
-    """Measures speed and prints a table."""
-    from meta.benchmarks import inner_loops as measure
-
-    print(measure.report(repeats, iterations, members, timesteps))
-
-
-def run(app_run: Callable[..., None], main: Callable[[list[str]], None]) -> None:
-    """Runs a launcher's main; errors a user can act on end it with code 2, not a traceback."""
-    from meta.runs.progress import Stopped
-
-    began = False
-
-    def guarded(argv: list[str]) -> None:
-        nonlocal began
-        began = True
-        try:
-            main(argv)
-        except Stopped as stopped:
-            sys.exit(128 + stopped.signal_number)
-        except (ValueError, OSError) as error:
-            _fail(error)
-
-    try:
-        app_run(guarded, flags_parser=_parse_flags)
-    # Reading the config and its overrides raises whatever the config's own code raises.
-    except Exception as error:
-        if began:
-            raise
-        _fail(error)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """As absl does, but with this module's errors in place of its own exit code."""
-    try:
-        return list(flags.FLAGS(argv))
-    except flags.Error as error:
-        raise UsageError(f"{error}; --help lists the flags") from error
 
 
 def _fail(error: Exception) -> None:

@@ -4,7 +4,7 @@ from learned_opt.base import CONTEXT_NAMES, LearnedOptimizer, MetaParams
 from learned_opt.files.serialization import TrainedOptimizer, convert_pickle, load, save
 from learned_opt.handcrafted import PRESETS, make_tunable, preset
 from learned_opt.modules import UpdateRule, from_flax, from_haiku
-from learned_opt.registry import is_handcrafted, make, names, register
+from learned_opt.registry import is_handcrafted, make, names, register, register_handcrafted
 
 __all__ = [
     "CONTEXT_NAMES",
@@ -23,5 +23,6 @@ __all__ = [
     "names",
     "preset",
     "register",
+    "register_handcrafted",
     "save",
 ]

@@ -52,7 +52,28 @@ class ModuleState(NamedTuple):
 
 
 def from_flax(module: Any, rule: UpdateRule | None = None) -> base.LearnedOptimizer:
-    """A Flax (linen) module ``[D, F] -> [D, 1..3]`` as a learned optimizer."""
+    """A Flax (linen) module ``[D, F] -> [D, 1..3]`` as a learned optimizer.
+
+    Args:
+      module: the network; it sees the features of every parameter as a row.
+      rule: how its inputs are made and its outputs used.
+
+    Raises:
+      ValueError: unknown features, or the module's output has another shape.
+
+    Example:
+      >>> import flax.linen as nn
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import learned_opt
+      >>> rule = learned_opt.UpdateRule(features=("gradient", "momentum"), step_size=0.01)
+      >>> optimizer = learned_opt.from_flax(nn.Dense(2), rule)
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = {"layer": {"kernel": jnp.ones((3, 5))}}
+      >>> updates, _ = tx.update(params, tx.init(params), params)
+      >>> updates["layer"]["kernel"].shape
+      (3, 5)
+    """
     return _from_functions(
         module.init,
         module.apply,

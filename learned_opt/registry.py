@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import optax
+
 from learned_opt import base, handcrafted
 from learned_opt.families import open_optimizer, optim4rl, star, velo
 from learned_opt.names import did_you_mean
@@ -87,11 +89,43 @@ def register(name: str, factory: Factory) -> None:
     _FACTORIES[name] = factory
 
 
+def register_handcrafted(
+    name: str, constructor: Callable[..., optax.GradientTransformation], defaults: dict[str, float]
+) -> None:
+    """Adds a handcrafted optimizer, which can then be compared and tuned by its name.
+
+    Args:
+      name: of the optimizer.
+      constructor: of optax' kind: hyperparameters, ``learning_rate`` among them, as keyword
+        arguments; in tuning they are traced scalars.
+      defaults: all of its hyperparameters with their values.
+
+    Raises:
+      ValueError: the name is taken, or there is no ``learning_rate``.
+    """
+    if "learning_rate" not in defaults:
+        raise ValueError(f"{name} needs a default learning_rate, as it may be annealed")
+    register(name, _handcrafted(name))
+    handcrafted.FAMILIES[name] = handcrafted.Family(constructor, defaults)
+
+
 def make(name: str, **options: Any) -> base.LearnedOptimizer:
     """An optimizer by name, e.g. ``make('open')``, ``make('adam', preset='breakout')``.
 
     Raises:
       ValueError: unknown name or option; the message lists the known ones.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import learned_opt
+      >>> optimizer = learned_opt.make("sgd", learning_rate=0.1)
+      >>> theta = optimizer.init(jax.random.key(0))  # empty, as SGD has nothing to learn
+      >>> tx = optimizer.transform(theta)
+      >>> params = {"layer": {"bias": jnp.array([1.0, 2.0])}}
+      >>> updates, _ = tx.update(params, tx.init(params), params)  # the gradient of |params|^2 / 2
+      >>> updates["layer"]["bias"].tolist()
+      [-0.10000000149011612, -0.20000000298023224]
     """
     if name not in _FACTORIES:
         hint = did_you_mean(name, names())

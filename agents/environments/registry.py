@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from agents.environments import arguments, base, brax_suite, gridworld, gymnax_suite, open_gridworld
 
-_SHORT_NAMES = {
+SHORT_NAMES = {  # short name -> name in full
     "acrobot": "gymnax/Acrobot-v1",
     "asterix": "gymnax/Asterix-MinAtar",
     "breakout": "gymnax/Breakout-MinAtar",
@@ -77,7 +77,7 @@ def make(name: str, **kwargs: Any) -> base.Environment:
     Raises:
       ValueError: an unknown suite, name or argument; says what there is.
     """
-    suite_name, slash, name_within = _SHORT_NAMES.get(name, name).partition("/")
+    suite_name, slash, name_within = SHORT_NAMES.get(name, name).partition("/")
     if not slash:
         arguments.check_known("environment", name, names())
     arguments.check_known("suite of environments", suite_name, _suites)
@@ -91,7 +91,7 @@ def names() -> list[str]:
     in_full = [
         f"{suite}/{name}" for suite, (_, list_names) in _suites.items() for name in list_names()
     ]
-    return sorted(_SHORT_NAMES) + sorted(in_full)
+    return sorted(SHORT_NAMES) + sorted(in_full)
 
 
 def register_suite(

@@ -85,6 +85,17 @@ class TrainedOptimizer(NamedTuple):
           ValueError: ``total_updates`` is missing, or a count is below 1 or does not fit; at
             the first use: the tree does not tell actor from critic and the optimizer must
             know, or params are missing and it reads them.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> import optax
+          >>> import learned_opt
+          >>> tx = learned_opt.load("adam:breakout").as_optax(total_updates=100)
+          >>> params = {"actor": {"layer": {"bias": jnp.array([1.0, -2.0])}}}
+          >>> updates, _ = tx.update(params, tx.init(params), params)
+          >>> moved = optax.apply_updates(params, updates)["actor"]["layer"]["bias"]
+          >>> [f"{number:.2f}" for number in moved]
+          ['0.99', '-1.99']
         """
         schedule = standalone.make_schedule(total_updates, updates_per_batch, epochs_per_batch)
         return standalone.make_standalone(
@@ -116,6 +127,18 @@ def save(
 
     Raises:
       ValueError: theta holds NaN or infinity, or is not nested dicts of arrays.
+
+    Example:
+      >>> import pathlib
+      >>> import tempfile
+      >>> import jax
+      >>> import learned_opt
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "optimizer.npz")
+      >>> theta = learned_opt.make("linear").init(jax.random.key(0))
+      >>> learned_opt.save(path, "linear", theta, metadata={"note": "never trained"})
+      >>> trained = learned_opt.load(path)
+      >>> trained.metadata["name"], trained.metadata["note"]
+      ('linear', 'never trained')
     """
     arrays = {f"theta/{key}": array for key, array in _flatten(theta).items()}
     bad = [key for key, array in arrays.items() if not np.all(np.isfinite(array))]
@@ -183,6 +206,11 @@ def load(
     Raises:
       FileNotFoundError: no such file, and no such name.
       ValueError: the file is not what it should be; names the file and what was expected.
+
+    Example:
+      >>> import learned_opt
+      >>> learned_opt.load("adam:breakout").metadata
+      {'name': 'adam', 'options': {'preset': 'breakout'}, 'source': 'handcrafted'}
     """
     text, given = str(path_or_name), options or {}
     family, _, task = text.partition(":")

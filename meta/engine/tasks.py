@@ -112,7 +112,7 @@ def _supervised(
     return agent, agent.on_test()
 
 
-_KINDS: dict[str, _Kind] = {
+AGENTS: dict[str, _Kind] = {
     "a2c": _Kind(AgentConfig, _actor_critic),
     "ppo": _Kind(AgentConfig, _actor_critic),
     "supervised": _Kind(SupervisedConfig, _supervised),
@@ -129,13 +129,13 @@ def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AnyConfig:
     Raises:
       ValueError: unknown algorithm or field.
     """
-    common = {k: v for k, v in block.items() if k != "name" and k not in _KINDS}
+    common = {k: v for k, v in block.items() if k != "name" and k not in AGENTS}
     name = block["name"]
-    if name not in _KINDS:
-        hint = did_you_mean(name, list(_KINDS))
-        raise ValueError(f"unknown agent {name!r}{hint}; known: {', '.join(_KINDS)}")
+    if name not in AGENTS:
+        hint = did_you_mean(name, list(AGENTS))
+        raise ValueError(f"unknown agent {name!r}{hint}; known: {', '.join(AGENTS)}")
     values = {**common, **block.get(name, {}), "algorithm": name}
-    config = _KINDS[name].config
+    config = AGENTS[name].config
     known = [field.name for field in dataclasses.fields(config)]
     for key in values:
         if key not in known:
@@ -157,7 +157,7 @@ def make_task(name: str, block: dict[str, Any]) -> Task:
         if block["normalizer"] <= 0:
             raise ValueError(f"normalizer must be above 0, got {block['normalizer']}")
         options = dict(block.get("env_options", {}))
-        agent, final = _KINDS[config.algorithm].make(config, block["env"], options)
+        agent, final = AGENTS[config.algorithm].make(config, block["env"], options)
     except ValueError as error:
         raise ValueError(f"task {name!r}: {error}") from error
     return Task(name, config.algorithm, agent, float(block["normalizer"]), final)

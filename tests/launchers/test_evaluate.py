@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers import command_line
+from launchers import values
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,17 +28,17 @@ def test_bad_flags_end_with_code_2_and_no_traceback(tmp_path, flags, message):
 
 
 def test_numbers_may_be_written_short():
-    assert command_line.whole_number("total_timesteps", "2e5") == 200_000
-    assert command_line.whole_number("total_timesteps", "") is None
+    assert values.whole_number("total_timesteps", "2e5") == 200_000
+    assert values.whole_number("total_timesteps", "") is None
     for text in ("abc", "0", "-1", "1.5", "inf", "nan"):
-        with pytest.raises(command_line.UsageError, match="--total_timesteps"):
-            command_line.whole_number("total_timesteps", text)
+        with pytest.raises(ValueError, match="--total_timesteps"):
+            values.whole_number("total_timesteps", text)
 
 
 def test_options_are_json_or_text():
     given = ["num_envs=16", "widths=[8, 8]", "activation=tanh", "equal_hidden=false"]
-    assert command_line.options("agent_option", given) == {
+    assert values.options("agent_option", given) == {
         "num_envs": 16, "widths": [8, 8], "activation": "tanh", "equal_hidden": False,
     }  # fmt: skip
-    with pytest.raises(command_line.UsageError, match="NAME=VALUE"):
-        command_line.options("agent_option", ["16"])
+    with pytest.raises(ValueError, match="NAME=VALUE"):
+        values.options("agent_option", ["16"])

@@ -25,8 +25,8 @@ def test_a_short_name_makes_the_environment_of_the_full_name(short, full):
 
 def test_short_names_stand_for_names_that_exist():
     full_names = [name for name in environments.names() if "/" in name]
-    assert set(registry._SHORT_NAMES.values()) <= set(full_names)
-    assert set(registry._SHORT_NAMES) <= set(environments.names())
+    assert set(registry.SHORT_NAMES.values()) <= set(full_names)
+    assert set(registry.SHORT_NAMES) <= set(environments.names())
     assert len(set(environments.names())) == len(environments.names())
 
 

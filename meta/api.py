@@ -1,0 +1,384 @@
+"""The toolkit as functions: what the launchers run, and what a notebook calls.
+
+``meta`` exports them. Each leaves everything in a folder, and the same call again goes on there
+or adds what is missing. What is slow to import is imported by the function that needs it, so
+that a part of ``meta`` can be had without the rest.
+
+Wherever an optimizer is named, it is as ``launchers/evaluate.py`` takes it: ``adam`` (the paper's
+values for each task), ``adam:breakout``, a preset file, an optimizer file or published weights;
+``LABEL=`` before it names it in the results.
+"""
+
+import copy
+import dataclasses
+import importlib.util
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from learned_opt.files.presets import Preset
+    from learned_opt.files.serialization import TrainedOptimizer
+    from meta.evaluation.runner import Request
+
+Texts = str | Sequence[str | os.PathLike[str]]  # one name or path, or several
+_R = TypeVar("_R")
+
+# Blocks of a config that may be given what the config itself does not list.
+_OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
+
+
+def train(
+    config: Any, workdir: str | None = None, *, comparison: bool = True, **fields: Any
+) -> "TrainedOptimizer":
+    """Meta-trains an optimizer, and compares it with its untrained self and with baselines.
+
+    Args:
+      config: the experiment: a config file with or without a mode (``configs/demo.py:smoke``), a
+        ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
+      workdir: the run's folder; a run begun there goes on. None: a new temporary one.
+      comparison: whether the comparison follows; a later call with it adds it.
+      **fields: fields of the config with other values; of a block only what differs.
+
+    Returns:
+      The optimizer that ``optimizer.npz`` holds; its ``metadata`` says how it was trained, and
+      under ``workdir`` where.
+
+    Raises:
+      ValueError, FileNotFoundError: bad input, before anything is compiled.
+      meta.runs.progress.Stopped: stopped by a signal; the same call goes on.
+
+    Example:
+      >>> import meta
+      >>> trained = meta.train(
+      ...     "configs/demo.py:smoke",
+      ...     comparison=False,
+      ...     outer={"num_generations": 1, "validate_every": 0},
+      ... )  # doctest: +ELLIPSIS
+      training open in ...
+      >>> trained.metadata["name"], trained.metadata["training"]["meta_steps"]
+      ('open', 1)
+    """
+    import learned_opt
+    from meta.training import experiment, final_comparison, loop
+
+    built = experiment.build(_config(config, fields))
+    folder = _folder(workdir)
+    state = loop.train(built, folder)
+    if comparison:
+        final_comparison.evaluate_and_report(built, folder, state)
+    trained = learned_opt.load(Path(folder, "optimizer.npz"))
+    return trained._replace(metadata={**trained.metadata, "workdir": folder})
+
+
+def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataFrame":
+    """Trains the variants of a study at one budget, and evaluates them.
+
+    Args:
+      config, workdir, **fields: as for ``train``; the config is a study's
+        (``configs/compare_es_meta_gradient.py``).
+
+    Returns:
+      ``results.csv``: one row per logged point of each run. Its ``attrs`` hold ``workdir`` and
+      ``summary``: the study's page as Markdown.
+
+    Raises:
+      ValueError, meta.runs.progress.Stopped: as ``train``.
+    """
+    from meta.training import study, study_report
+
+    built = study.build(_config(config, fields))
+    folder = _folder(workdir)
+    study.run(built, folder)
+    return _table(folder, "results.csv", study_report.write(built, folder))
+
+
+def evaluate(
+    optimizers: Texts,
+    tasks: Texts,
+    workdir: str | None = None,
+    *,
+    normalise_by: str = "",
+    references: Sequence[str] = (),
+    **settings: Any,
+) -> "pd.DataFrame":
+    """Trains agents with optimizers on tasks, and compares their returns.
+
+    Args:
+      optimizers: one or several names or paths.
+      tasks: names of environments (``breakout``, ``brax/ant``) or datasets (``digits``).
+      workdir: the folder that keeps everything. None: a new temporary one.
+      normalise_by: the optimizer whose mean return is 1; empty: adam, if it is there.
+      references: published values to draw beside: ``open``, ``optim4rl``.
+      **settings: the other fields of ``meta.evaluation.runner.Request``: ``num_seeds``,
+        ``total_timesteps``, ``agent``, ``agent_options``, ...
+
+    Returns:
+      ``results.csv``: one row per logged point of each run. Its ``attrs`` hold ``workdir`` and
+      ``summary``: tables with 95 % intervals as Markdown.
+
+    Raises:
+      ValueError: bad input, before anything runs.
+      meta.runs.progress.Stopped: stopped by a signal; finished runs are kept.
+
+    Example:
+      >>> import meta
+      >>> small = {"num_envs": 4, "num_steps": 8, "widths": [8], "num_minibatches": 2}
+      >>> table = meta.evaluate(
+      ...     "adam", "catch", total_timesteps=128, num_seeds=2, points=2, agent_options=small
+      ... )  # doctest: +ELLIPSIS
+      adam on catch: 2 seeds of 128 environment steps, ...
+      >>> table[["optimizer", "seed", "env_steps"]]
+        optimizer  seed  env_steps
+      0      adam     0         64
+      1      adam     0        128
+      2      adam     1         64
+      3      adam     1        128
+    """
+    from meta.evaluation import reporting
+
+    request = _request(optimizers, tasks, workdir, settings)
+    text = reporting.evaluate(request, reporting.Wishes(normalise_by, tuple(references)))
+    return _table(request.workdir, "results.csv", text)
+
+
+def tune(
+    optimizer: str,
+    task: str,
+    workdir: str | None = None,
+    *,
+    space: Mapping[str, str | Sequence[Any]],
+    search: str = "grid",
+    num_samples: int = 32,
+    criterion: str = "final_return",
+    **settings: Any,
+) -> "Preset":
+    """Tunes a handcrafted optimizer on a task.
+
+    Args:
+      optimizer: its name; ``adam:breakout`` starts from the paper's values for Breakout.
+      task: an environment or a dataset.
+      workdir: the folder that keeps everything. None: a new temporary one.
+      space: hyperparameter -> values to try, or in a random search a range as text
+        (``"1e-4..1e-1"``).
+      search: ``grid``: all combinations; ``random``: draws.
+      num_samples: draws of a random search.
+      criterion: ``final_return``, or ``area``: the mean return over training.
+      **settings: as for ``evaluate``.
+
+    Returns:
+      The best candidate; ``preset.json`` in the folder is the same, for ``evaluate``.
+
+    Raises:
+      ValueError: bad input, before anything runs; or every candidate failed.
+      meta.runs.progress.Stopped: stopped by a signal; finished runs are kept.
+
+    Example:
+      >>> import meta
+      >>> small = {"num_envs": 4, "num_steps": 8, "widths": [8], "num_minibatches": 2}
+      >>> best = meta.tune(
+      ...     "sgd",
+      ...     "catch",
+      ...     space={"learning_rate": [0.1, 0.01]},
+      ...     total_timesteps=128,
+      ...     num_seeds=2,
+      ...     agent_options=small,
+      ... )  # doctest: +ELLIPSIS
+      sgd on catch: 4 runs of 128 environment steps, ...
+      >>> best.optimizer, sorted(best.options)
+      ('sgd', ['anneal', 'learning_rate'])
+    """
+    from learned_opt import presets
+    from meta.evaluation import tuning, tuning_space
+
+    request = _request(optimizer, task, workdir, settings)
+    allowed = {
+        name: tuning_space.parse(
+            name, values if isinstance(values, str) else ",".join(map(str, values))
+        )
+        for name, values in space.items()
+    }
+    tuning.tune(tuning.Search(request, allowed, search, num_samples, criterion))
+    return presets.read_preset(Path(request.workdir, "preset.json"))
+
+
+def analyze(
+    optimizers: Texts,
+    tasks: Texts,
+    workdir: str | None = None,
+    *,
+    what: str = "updates",
+    taus: Sequence[float] = (0.0, 0.025, 0.1),
+    **settings: Any,
+) -> "pd.DataFrame":
+    """Measures what optimizers do while they train agents.
+
+    Args:
+      optimizers, tasks, workdir, **settings: as for ``evaluate``.
+      what: ``updates``: dormancy, direction, size and noise of updates; ``gradients``: how
+        gradients and updates are distributed over training.
+      taus: of ``updates``: scores in [0, 1) up to which a neuron counts as dormant.
+
+    Returns:
+      ``analysis.csv`` or ``gradients.csv``, one row per value. Its ``attrs`` hold ``workdir``
+      and ``summary`` as Markdown.
+
+    Raises:
+      ValueError, meta.runs.progress.Stopped: as ``evaluate``.
+    """
+    from meta.analysis import gradient_statistics, update_statistics
+
+    request = _request(optimizers, tasks, workdir, {"untrained": False, **settings})
+    if what == "gradients":
+        return _table(request.workdir, "gradients.csv", gradient_statistics.analyze(request))
+    if what != "updates":
+        raise ValueError(f"what must be updates or gradients, got {what!r}")
+    return _table(request.workdir, "analysis.csv", update_statistics.analyze(request, taus))
+
+
+def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> Path:
+    """Writes one HTML page, which opens without a network, on one or several folders.
+
+    Args:
+      folders: workdirs of any kind.
+      out: the file to write.
+      **settings: the other fields of ``meta.report.writer.Request``: ``render``,
+        ``normalise_by``, ``references``, ...
+
+    Returns:
+      The file's path.
+
+    Raises:
+      ValueError: bad input, such as a folder that is no workdir; nothing is written then.
+      meta.runs.progress.Stopped: stopped by a signal while agents were trained for the page.
+    """
+    from meta.report import writer
+
+    settings = {**settings, "references": tuple(settings.get("references", ()))}
+    return writer.write(
+        _filled(writer.Request, {**settings, "folders": _texts(folders), "out": out})
+    )
+
+
+def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> str:
+    """Trains an agent and writes its experience as an RLDS dataset.
+
+    Args:
+      optimizer: that trains the agent.
+      task: an environment.
+      out: the dataset's folder; must not exist.
+      **settings: the other fields of ``meta.export.dataset.Request``: ``num_steps``,
+        ``total_timesteps``, ``when``, ...
+
+    Returns:
+      What was written, in words.
+
+    Raises:
+      ValueError: bad input, before anything runs.
+      meta.runs.progress.Stopped: stopped by a signal; nothing is left behind.
+    """
+    from meta.export import dataset
+
+    named = {"optimizer": optimizer, "task": task, "out": out}
+    return dataset.export(_filled(dataset.Request, {**settings, **named}))
+
+
+def read_config(path: str, mode: str = "") -> Any:
+    """What a config file's ``get_config`` gives: a ``ConfigDict``.
+
+    Args:
+      path: of the file; one that is not there is looked for beside the toolkit's own
+        ``configs/``.
+      mode: what stands behind the colon on the command line; empty: the config's own default.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: it has no ``get_config``.
+    """
+    file = Path(path)
+    if not file.is_file():
+        file = Path(__file__).parents[1] / path
+    if not file.is_file():
+        raise FileNotFoundError(f"no config at {path!r}; give a file, e.g. configs/demo.py:smoke")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{file} has no function get_config(), so it is no config")
+    return module.get_config(*filter(None, [mode]))
+
+
+def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of any kind as plain dicts, with some fields changed."""
+    if isinstance(config, str | os.PathLike):
+        config = read_config(*os.fspath(config).split(":", maxsplit=1))
+    blocks = copy.deepcopy(config) if isinstance(config, dict) else config.to_dict()
+    return _merged(blocks, fields, "", is_open=False)
+
+
+def _merged(
+    block: dict[str, Any], fields: Mapping[str, Any], where: str, is_open: bool
+) -> dict[str, Any]:
+    for name, value in fields.items():
+        if name not in block and not is_open:
+            raise ValueError(f"the config has no field {where + name!r}{_hint(name, list(block))}")
+        if isinstance(block.get(name), dict) and isinstance(value, Mapping):
+            _merged(block[name], value, f"{where}{name}.", name in _OPEN)
+        else:
+            block[name] = value
+    return block
+
+
+def _request(
+    optimizers: Texts, tasks: Texts, workdir: str | None, settings: Mapping[str, Any]
+) -> "Request":
+    from meta.evaluation import runner
+
+    named = {"optimizers": _texts(optimizers), "tasks": _texts(tasks), "workdir": _folder(workdir)}
+    return _filled(runner.Request, {**settings, **named})
+
+
+def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
+    """A request with these fields; ``2e5`` stands for a whole number.
+
+    Raises:
+      ValueError: it has no such field, or its value is no whole number.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(
+                f"there is no setting {name!r}{_hint(name, known)}; known: {', '.join(known)}"
+            )
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError(f"{name} must be a whole number, got {value}")
+    whole = {name: int(v) if isinstance(v, float) else v for name, v in settings.items()}
+    return kind(**whole)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    from learned_opt.names import did_you_mean
+
+    return did_you_mean(name, known)
+
+
+def _texts(names: Texts) -> tuple[str, ...]:
+    listed = (names,) if isinstance(names, str | os.PathLike) else names
+    return tuple(os.fspath(name) for name in listed if name)
+
+
+def _folder(workdir: str | os.PathLike[str] | None) -> str:
+    return tempfile.mkdtemp(prefix="lopt-rl-") if workdir is None else os.fspath(workdir)
+
+
+def _table(folder: str, name: str, summary: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    table = pd.read_csv(Path(folder, name))
+    table.attrs.update(workdir=folder, summary=summary)
+    return table

@@ -1,0 +1,71 @@
+"""What launchers share: their flags, help, and modules of a user's own."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import meta
+from launchers import command_line, flag_groups
+from meta.evaluation import runner
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def own_path(monkeypatch):
+    """Python's path and modules, put back afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
+def test_shared_flags_stand_for_arguments_that_exist():
+    known = {field.name for field in dataclasses.fields(runner.Request)}
+    known |= set(inspect.signature(meta.evaluate).parameters)
+    for flag in flag_groups.shared(*flag_groups.RUNS, "untrained", "reference"):
+        assert (flag.argument or flag.name) in known
+
+
+def test_a_change_is_of_one_launcher_alone():
+    (changed,) = flag_groups.shared("num_seeds", num_seeds={"default": 3})
+    (original,) = flag_groups.shared("num_seeds")
+    assert (changed.default, original.default) == (3, 8)
+
+
+def test_help_ends_well_and_shows_shared_flags_as_the_launchers_own():
+    done = subprocess.run(
+        [sys.executable, "launchers/evaluate.py", "--help"],
+        capture_output=True, text=True, cwd=ROOT, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "--num_seeds: Seeds per optimizer and task." in done.stdout
+
+
+@pytest.mark.usefixtures("own_path")
+def test_a_module_of_ones_own_is_imported_by_path_with_its_neighbours(tmp_path):
+    (tmp_path / "my_part.py").write_text("VALUE = 3\n")
+    (tmp_path / "my_module.py").write_text("from my_part import VALUE\n")
+    command_line.import_module(str(tmp_path / "my_module.py"))
+    assert sys.modules["my_module"].VALUE == 3
+    command_line.import_module("my_module")  # by name, and again
+
+
+@pytest.mark.usefixtures("own_path")
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("my_broken.py", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("json.py", "", "another module 'json'"),
+        ("missing.py", None, "no such file"),
+        ("missing_package.module", None, "No module named 'missing_package'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"--import={name}.*{message}"):
+        command_line.import_module(name)

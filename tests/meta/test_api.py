@@ -1,0 +1,64 @@
+"""The functions of ``meta``; their docstrings' examples run in tests/test_docstrings.py."""
+
+import pytest
+
+import meta
+from meta import api
+
+OUTSIDE = """
+def get_config(mode="full"):
+    return {"mode": mode}
+"""
+
+
+def test_importing_the_face_alone_imports_nothing_that_is_slow(run_python):
+    slow = run_python("import sys, meta; print({'jax', 'pandas', 'matplotlib'} & {*sys.modules})")
+    assert slow.strip() == "set()"
+
+
+def test_a_config_file_is_found_wherever_it_lies_and_takes_a_mode(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text(OUTSIDE)
+    assert api.read_config(str(file)) == {"mode": "full"}
+    assert api.read_config(str(file), "smoke") == {"mode": "smoke"}
+    monkeypatch.chdir(tmp_path)  # the toolkit's own are known from everywhere
+    assert "catch" in api.read_config("configs/demo.py", "smoke").tasks
+    with pytest.raises(FileNotFoundError, match="no config at"):
+        api.read_config("configs/dema.py")
+
+
+def test_a_file_without_get_config_is_no_config(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\n")
+    with pytest.raises(ValueError, match="get_config"):
+        api.read_config(str(file))
+
+
+def test_single_fields_of_a_config_may_differ():
+    config = api.read_config("configs/demo.py", "smoke")
+    fields = {"outer": {"population_size": 8}, "optimizer": {"options": {"zero_mean": False}}}
+    changed = api._config(config, {**fields, "seed": 3})
+    assert (changed["seed"], changed["outer"]["population_size"]) == (3, 8)
+    assert changed["outer"]["num_generations"] == config.outer.num_generations
+    assert changed["optimizer"]["options"]["zero_mean"] is False
+    assert config.seed == 0  # the one given is as it was
+
+
+def test_a_mistyped_field_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'population_size'"):
+        meta.train("configs/demo.py:smoke", outer={"population_sise": 8})
+
+
+def test_a_mistyped_setting_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'num_seeds'"):
+        meta.evaluate("adam", "catch", num_seed=2)
+    with pytest.raises(ValueError, match="total_timesteps must be a whole number"):
+        meta.evaluate("adam", "catch", total_timesteps=0.5)
+    with pytest.raises(ValueError, match="updates or gradients, got 'size'"):
+        meta.analyze("adam", "catch", what="size", num_seeds=1)
+
+
+def test_whole_numbers_may_be_written_short():
+    request = api._request("adam", ["catch", "breakout"], "unused", {"total_timesteps": 2e5})
+    assert request.tasks == ("catch", "breakout") and request.optimizers == ("adam",)
+    assert isinstance(request.total_timesteps, int) and request.total_timesteps == 200_000
