@@ -12,6 +12,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from agents import task_presets
+from learned_opt.handcrafted import PRESETS
 from meta.runs.logs import LogSettings
 from meta.training import outer_loop
 from meta.training.experiment import EvaluationSettings
@@ -55,8 +56,11 @@ def brax_agent() -> ConfigDict:
 def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None) -> ConfigDict:
     """A task: an environment, an agent and a horizon.
 
-    Adam with the paper's tuned values is the baseline where there are such values.
+    Adam is the baseline: with the paper's tuned values where there are such, else with its
+    defaults, over whose learning rate ``evaluation.learning_rates`` goes.
     """
+    name = env.rsplit("/", maxsplit=1)[-1]
+    tuned = {"preset": name} if name in PRESETS["adam"] else {}
     return ConfigDict(
         {
             "env": env,  # a name that agents.environments.make takes, or tfds/DATASET
@@ -64,9 +68,7 @@ def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None
             "total_timesteps": int(total_timesteps),  # of one inner run; examples of a dataset
             "normalizer": 1.0,  # fitness is return / normalizer
             "agent": agent_block or agent(),
-            "baselines": ConfigDict(
-                {"adam": ConfigDict({"preset": env.rsplit("/", maxsplit=1)[-1]})}
-            ),
+            "baselines": ConfigDict({"adam": ConfigDict(tuned)}),
         }
     )
 

@@ -68,9 +68,9 @@ def train(
 
     built = experiment.build(_config(config, fields))
     folder = _folder(workdir)
-    state = loop.train(built, folder)
+    loop.train(built, folder)
     if comparison:
-        final_comparison.evaluate_and_report(built, folder, state)
+        final_comparison.evaluate_and_report(built, folder)
     trained = learned_opt.load(Path(folder, "optimizer.npz"))
     return trained._replace(metadata={**trained.metadata, "workdir": folder})
 

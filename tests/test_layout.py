@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "meta": ("agents", "learned_opt", "third_party"),
     "configs": (  # the papers' settings, and the defaults of what a run consists of
         "agents.task_presets",
+        "learned_opt.handcrafted",
         "meta.runs.logs",
         "meta.training.experiment",
         "meta.training.outer_loop",

@@ -44,6 +44,13 @@ def test_an_optimizer_is_trained_on_an_environment_by_a_config_from_elsewhere(ow
     assert "my_optimizer" in listed and "my/corridor" in listed
 
 
+def test_an_outer_loop_trains_from_a_file_that_is_its_config_too(own):
+    config = [f"--config={own / 'my_outer_loop.py'}:smoke", "--config.outer.num_trials=2"]
+    command = [ROOT / "launchers" / "train.py", *config, "--config.evaluation.points=1"]
+    said = python(own, *command, f"--workdir={own / 'run'}")
+    assert "2 trials" in said and "linear (untrained)" in said
+
+
 def test_a_baseline_is_compared_by_its_name(own):
     modules = imports(own, "my_environment", "my_baseline")
     command = [ROOT / "launchers" / "evaluate.py", *modules, "--optimizer=adabelief", *SMALL]
