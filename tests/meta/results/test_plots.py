@@ -154,7 +154,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def crash(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(results.os, "replace", crash)
+    monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(OSError, match="disk"):
         plots.meta_training_plot(HISTORY, path)
     assert path.read_bytes() == b"old"

@@ -1,5 +1,7 @@
 """The results table: what is written is what is read, and damage is never averaged in."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -49,7 +51,7 @@ def test_a_failed_append_leaves_the_old_table_and_no_other_file(path, monkeypatc
     def crash(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(results.os, "replace", crash)
+    monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(OSError, match="disk"):
         results.append(path, [row(1)])
     assert path.read_bytes() == before
