@@ -166,7 +166,7 @@ extern "C" XLA_FFI_Error* recurrent_update(XLA_FFI_CallFrame* frame) {
   const xla::Call call(frame, 0);
   const int64_t size = call.operand_size(0);
   for (int64_t m = 0; m < call.members(); m++) {
-    const Network network(*call.operand<Theta<float>>(1, m));
+    const Network network(*(const Theta<float>*)call.operand<float>(1, m));
     update_all(network, call.operand<float>(0, m), operands(call, 2, m, size),
                call.result<float>(0, m), results(call, 1, m, size), size);
   }

@@ -51,6 +51,7 @@ class Call {
   }
   template <typename T>
   T* part(const XLA_FFI_Buffer& buffer, int64_t member) const {
+    static_assert(sizeof(T) == 4, "the type of the array's elements");
     if (member == 0) return (T*)buffer.data;
     return (T*)buffer.data + member * (elements(buffer, buffer.rank) / members_);
   }
