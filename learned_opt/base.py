@@ -55,29 +55,10 @@ class LearnedOptimizer(NamedTuple):
         (evolution strategies) or differentiated with respect to theta
         (meta-gradients). The structure of its state depends on ``params`` alone and
         theta is never in it.
-      stretch: for families whose updates are functions of theta, gradients and their own
-        state alone, and whose derivative is cheaper for many updates at once than one by
-        one: gives, where that is so in this process, a function (theta, state before the
-        first update, gradients ``[S, D]`` in the order of ``flat.flatten``, result) ->
-        result, the result being what these S updates are known to leave. The function adds
-        the derivative in theta, the gradients being constants. Otherwise gives None.
     """
 
     init: Callable[[jax.Array], MetaParams]
     transform: Callable[[MetaParams], optax.GradientTransformationExtraArgs]
-    stretch: Callable[[], Callable[..., "StretchResult"] | None] = lambda: None
-
-
-class StretchResult(NamedTuple):
-    """What S updates of the same parameters leave.
-
-    Attributes:
-      params: after the last update.
-      squared_norm: sum of the squared norms of the updates, float32 scalar.
-    """
-
-    params: Params
-    squared_norm: jax.Array
 
 
 def require_context(optimizer_name: str, required: tuple[str, ...], context: dict) -> None:

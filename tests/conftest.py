@@ -6,8 +6,9 @@ from pathlib import Path
 import jax
 import pytest
 
-# Programs compiled by one test run are read back by the next.
+# Programs and kernels compiled by one test run are read back by the next.
 _CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+_KERNELS = _CACHE.parent / "kernels"
 _SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
@@ -17,6 +18,7 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_key_reuse", False)
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("LOPT_RL_KERNEL_CACHE", str(_KERNELS))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt import base, flat, random_normal
-from learned_opt.fused_update import Plan
+from learned_opt.kernels import Plan
 
 
 def noisy_tensors(noise_on: tuple[str, ...], params: base.Params) -> tuple[bool, ...]:

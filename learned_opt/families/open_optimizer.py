@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import base, flat, fused_update
+from learned_opt import base, flat, kernels
 from learned_opt.families import coordinate_network, masked_noise
-from learned_opt.fused_update import Operands, Plan
+from learned_opt.kernels import Operands, Plan
 
 # Coefficients of the six momenta that are inputs (appendix B.2).
 MOMENTUM_DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -74,8 +74,8 @@ class OpenConfig:
             raise ValueError(
                 f"initial_theta must be 'zeros' or 'random', got {self.initial_theta!r}"
             )
-        if self.kernel not in fused_update.KERNELS:
-            raise ValueError(f"kernel must be one of {fused_update.KERNELS}, got {self.kernel!r}")
+        if self.kernel not in kernels.KERNELS:
+            raise ValueError(f"kernel must be one of {kernels.KERNELS}, got {self.kernel!r}")
         if min(self.hidden_size, self.width) < 1:
             raise ValueError("hidden_size and width must be at least 1")
 
@@ -123,7 +123,7 @@ def make_open(config: OpenConfig, name: str = "open") -> base.LearnedOptimizer:
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
         # Packed here and not in the update, which runs in loops.
-        packed = _packed(config, theta) if fused_update.wanted(config.kernel) else None
+        packed = _packed(config, theta) if kernels.wanted(config.kernel) else None
         return optax.GradientTransformationExtraArgs(
             functools.partial(_initial_state, config),
             functools.partial(_update, config, name, theta, packed),
@@ -213,7 +213,7 @@ def _fused(
         del theta
         noise = "threefry" if operands.noise.dtype == jnp.uint32 else "given"
         spec = _spec(config, noise if config.stochastic else "none")
-        update, momenta, hidden = fused_update.call(spec, plan, packed, operands)
+        update, momenta, hidden = kernels.run_open(spec, plan, packed, operands)
         return update, OpenState(momenta, hidden)
 
     def elsewhere(theta: base.MetaParams, packed: jax.Array, operands: Operands) -> Any:
@@ -233,11 +233,9 @@ def _fused_jvp(config: OpenConfig, plan: Plan, primals: Any, tangents: Any) -> A
     )
 
 
-def _spec(config: OpenConfig, noise: str) -> Any:
-    from learned_opt.fused_kernel import Spec
-
+def _spec(config: OpenConfig, noise: str) -> kernels.OpenSpec:
     used = set(config.features)
-    return Spec(
+    return kernels.OpenSpec(
         hidden=config.hidden_size,
         width=config.width,
         outputs=config.num_outputs,
@@ -257,12 +255,13 @@ def _spec(config: OpenConfig, noise: str) -> Any:
         zero_mean=config.zero_mean,
         log_epsilon=LOG_EPSILON,
         moment_epsilon=flat.MOMENT_EPSILON,
+        norm_epsilon=coordinate_network.LAYER_NORM_EPSILON,
     )
 
 
 def _packed(config: OpenConfig, theta: base.MetaParams) -> jax.Array:
     theta = _reorder_inputs(theta, _input_order(config))
-    return jax.lax.stop_gradient(fused_update.pack(_spec(config, "none"), theta))
+    return jax.lax.stop_gradient(kernels.pack_open(_spec(config, "none"), theta))
 
 
 def _shared(config: OpenConfig) -> list[str]:

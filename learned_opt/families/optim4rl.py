@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import base, flat, fused_update, recurrent_update
+from learned_opt import base, flat, kernels
 from learned_opt.families import coordinate_network
 
 # Added to the pseudo second moment exp(o) before the reciprocal root: exp(o) underflows to
@@ -66,8 +66,8 @@ class RecurrentConfig:
             raise ValueError(
                 f"gradient_clip must be above 0, or None for none, got {self.gradient_clip}"
             )
-        if self.kernel not in fused_update.KERNELS:
-            raise ValueError(f"kernel must be one of {fused_update.KERNELS}, got {self.kernel!r}")
+        if self.kernel not in kernels.KERNELS:
+            raise ValueError(f"kernel must be one of {kernels.KERNELS}, got {self.kernel!r}")
 
 
 class RecurrentState(NamedTuple):
@@ -238,11 +238,12 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
             functools.partial(_update, config, family, theta),
         )
 
-    def stretch() -> Callable[..., base.StretchResult] | None:
-        fused = recurrent_update.wanted(config.kernel, config.hidden_size)
+    def stretch() -> kernels.Stretch | None:
+        fused = kernels.recurrent_wanted(config.kernel, config.hidden_size)
         return functools.partial(_stretch, config, family) if fused else None
 
-    return base.LearnedOptimizer(network.initial_theta, transform, stretch)
+    stretched = kernels.StretchedTransform(transform, stretch)
+    return base.LearnedOptimizer(network.initial_theta, stretched)
 
 
 def clipped_gradient(grads: base.Params, layout: flat.Layout, clip: float | None) -> jax.Array:
@@ -269,7 +270,7 @@ def _update(
     del context
     layout = flat.layout_of(grads if params is None else params)
     gradient = clipped_gradient(grads, layout, config.gradient_clip)
-    fused = recurrent_update.wanted(config.kernel, config.hidden_size)
+    fused = kernels.recurrent_wanted(config.kernel, config.hidden_size)
     run = _run_fused if fused else _run
     step, hidden = run(config, family, theta, gradient, state.hidden)
     return flat.unflatten(-config.learning_rate * step, layout), RecurrentState(hidden)
@@ -299,19 +300,17 @@ def _stretch(
     theta: base.MetaParams,
     state: RecurrentState,
     gradients: jax.Array,
-    result: base.StretchResult,
-) -> base.StretchResult:
-    """See ``base.LearnedOptimizer.stretch``."""
+    result: kernels.StretchResult,
+) -> kernels.StretchResult:
+    """See ``kernels.Stretch``."""
     layout, clip = flat.layout_of(result.params), config.gradient_clip
     if clip is not None:
         gradients = jnp.clip(gradients, -clip, clip)
-    attach = recurrent_update.make_stretch(
-        *_fused(config, family, theta), factor=-config.learning_rate
-    )
-    totals = recurrent_update.Totals(flat.flatten(result.params, layout), result.squared_norm)
+    attach = kernels.make_stretch(*_fused(config, family, theta), factor=-config.learning_rate)
+    totals = kernels.Totals(flat.flatten(result.params, layout), result.squared_norm)
     vector = flat.flatten(theta, flat.layout_of(theta))
     totals = attach(vector, gradients, state.hidden, totals)
-    return base.StretchResult(flat.unflatten(totals.parameters, layout), totals.squared_norms)
+    return kernels.StretchResult(flat.unflatten(totals.parameters, layout), totals.squared_norms)
 
 
 def _run_fused(
@@ -322,24 +321,26 @@ def _run_fused(
     hidden: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """The same as ``_run``."""
-    update = recurrent_update.make_update(*_fused(config, family, theta))
+    update = kernels.make_update(*_fused(config, family, theta))
     return update(flat.flatten(theta, flat.layout_of(theta)), gradient, hidden)
 
 
 def _fused(
     config: RecurrentConfig, family: str, theta: base.MetaParams
-) -> tuple[recurrent_update.Spec, recurrent_update.Update]:
+) -> tuple[kernels.RecurrentSpec, kernels.Update]:
     """What to compile for a theta of this structure, and what it computes."""
-    layout = flat.layout_of(theta)
-    spec = recurrent_update.Spec(
+    layout, branches = flat.layout_of(theta), _RULES[family].branches
+    spec = kernels.RecurrentSpec(
         family=family,
+        branches=len(branches),
         hidden=config.hidden_size,
-        branches=recurrent_update.branch_specs(theta, _RULES[family].branches),
-        theta_size=layout.num_parameters,
+        inputs=branches[0].num_inputs,
+        outputs=branches[0].num_outputs,
         root_epsilon=ROOT_EPSILON,
         log_epsilon=LOG_EPSILON,
         log_range=LOG_RANGE,
     )
+    spec.check(theta)
 
     def definition(vector: jax.Array, gradient: jax.Array, hidden: tuple) -> tuple:
         return _run(config, family, flat.unflatten(vector, layout), gradient, hidden)

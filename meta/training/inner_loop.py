@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from agents.base import Agent, TrainState
-from learned_opt import flat
-from learned_opt.base import LearnedOptimizer, MetaParams, StretchResult
+from learned_opt import flat, kernels
+from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine.watching import Measure, Update, WatchedState, watched
 
 # What the backward pass recomputes: nothing; the inside of each optimizer update; or each
@@ -176,13 +176,13 @@ class InnerLoop(NamedTuple):
         return value, jax.lax.stop_gradient((state, stretch))
 
     @property
-    def recorder(self) -> Callable[..., StretchResult] | None:
+    def recorder(self) -> kernels.Stretch | None:
         """The optimizer's derivative of a whole stretch, where it has one that can be used.
 
         Then only the gradients are kept for the backward pass, and nothing else is computed
         again, whatever ``remat`` says.
         """
-        return None if self.second_order else self.optimizer.stretch()
+        return None if self.second_order else kernels.stretch_of(self.optimizer)
 
     @property
     def updates(self) -> int:
@@ -201,7 +201,7 @@ class InnerLoop(NamedTuple):
         return jax.lax.scan(step, state, None, length=self.inner_updates)[0]
 
     def _recorded(
-        self, recorder: Callable[..., StretchResult], theta: MetaParams, before: TrainState
+        self, recorder: kernels.Stretch, theta: MetaParams, before: TrainState
     ) -> TrainState:
         """The same with the derivative of ``recorder``.
 
@@ -214,7 +214,7 @@ class InnerLoop(NamedTuple):
         after = self._trained(theta_constant, before._replace(opt_state=opt_state))
         after = jax.lax.stop_gradient(after)
         opt_state = after.opt_state
-        known = StretchResult(after.params, opt_state.statistics.squared_norm)
+        known = kernels.StretchResult(after.params, opt_state.statistics.squared_norm)
         result = recorder(theta, before.opt_state.inner, opt_state.gradients, known)
         statistics = opt_state.statistics._replace(squared_norm=result.squared_norm)
         opt_state = opt_state._replace(statistics=statistics, gradients=None)

@@ -1,28 +1,30 @@
-"""The recurrent optimizers' fused update as a JAX function with a derivative of its own.
+"""The recurrent optimizers' update, ``recurrent.cc``, as a function with its own derivative.
 
 Only gradient, hidden states and theta are kept for the backward pass, which recomputes
 everything else within a block of parameters. Reverse-mode derivatives only, and once:
 ``jax.custom_vjp`` has no forward mode, and the derivative is not differentiable again.
-On other platforms than CPUs the very same function runs the definition. Machine code is
-made, in about three seconds, when an update is first traced.
+On other platforms than CPUs the very same function runs the definition. The file is compiled
+when an update is first traced.
 """
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt import base, flat, fused_update
+from learned_opt import base
+from learned_opt.kernels import build, choice
 
 # The stack of a thread has room for the sums of two GRUs of this size.
 MAX_HIDDEN_SIZE = 16
-# Names of the functions in the machine code.
-UPDATE_HANDLER, DERIVATIVE_HANDLER = "update_handler", "derivative_handler"
-META_GRADIENT_HANDLER = "meta_gradient_handler"
+# In the order of the enumeration in recurrent.cc.
+_FAMILIES = ("optim4rl", "linear", "l2lgd2")
+# Parameters that the derivative takes through an update at a time.
+_SPAN = 64
 
 Hidden = tuple[jax.Array, ...]
 # (theta [W], gradient [D], hidden states [H, D]) -> (step [D], new hidden states).
@@ -30,55 +32,59 @@ Update = Callable[[jax.Array, jax.Array, Hidden], tuple[jax.Array, Hidden]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """One array of theta: ``[rows, columns]`` floats from ``offset`` on in the flat theta."""
-
-    offset: int
-    rows: int
-    columns: int
-
-
-@dataclasses.dataclass(frozen=True)
-class BranchSpec:
-    """One GRU and its dense layer.
-
-    Attributes:
-      inputs, outputs: F and O.
-      pieces: (name, place) of its arrays in the flat theta. Names are those of Flax: gates
-        ``ir iz in`` (with ``_bias``), ``hr hz hn`` and ``hn_bias``, ``dense``, ``dense_bias``.
-    """
-
-    inputs: int
-    outputs: int
-    pieces: tuple[tuple[str, Piece], ...]
-
-    def piece(self, name: str) -> Piece:
-        return dict(self.pieces)[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
+class RecurrentSpec:
     """What a kernel is compiled for; nothing in it depends on the agent's parameters.
 
     Attributes:
-      family: a name in ``optim4rl.FAMILIES``.
+      family: ``optim4rl``, ``linear`` or ``l2lgd2``.
+      branches: how many GRUs there are, each with a dense layer.
       hidden: H, of each GRU.
-      branches: the network.
-      theta_size: W, floats of the flat theta.
+      inputs, outputs: F and O, of each branch.
       root_epsilon, log_epsilon, log_range: constants of the formulas.
     """
 
     family: str
+    branches: int
     hidden: int
-    branches: tuple[BranchSpec, ...]
-    theta_size: int
+    inputs: int
+    outputs: int
     root_epsilon: float
     log_epsilon: float
     log_range: float
 
+    @property
+    def tape_floats(self) -> int:
+        """What one update of ``_SPAN`` parameters leaves for its derivative."""
+        return self.branches * (5 * self.hidden + self.inputs + self.outputs) * _SPAN
 
-def wanted(kernel: str, hidden_size: int) -> bool:
-    """Whether to use the fused update; see ``fused_update.wanted``.
+    def constants(self) -> dict[str, build.Constant]:
+        """What ``recurrent.cc`` wants to know."""
+        return {
+            **{name.upper(): value for name, value in dataclasses.asdict(self).items()},
+            "FAMILY": _FAMILIES.index(self.family),
+            "EXP_LOG_RANGE": math.exp(self.log_range),
+            "SPAN": _SPAN,
+            "TAPE_FLOATS": self.tape_floats,
+        }
+
+    def check(self, theta: base.MetaParams) -> None:
+        """Raises a ``ValueError`` unless theta, flattened, is what ``Theta`` in C++ is."""
+        hidden, inputs, outputs = self.hidden, self.inputs, self.outputs
+        dense: list[tuple] = [("layers_0", "bias", (outputs,))]
+        dense += [("layers_0", "kernel", (hidden, outputs))]
+        gru: list[tuple] = [("hn", "bias", (hidden,))]
+        gru += [(name, "kernel", (hidden, hidden)) for name in ("hn", "hr", "hz")]
+        for name in ("in", "ir", "iz"):
+            gru += [(name, "bias", (hidden,)), (name, "kernel", (inputs, hidden))]
+        expected = dense * self.branches + gru * self.branches
+        leaves, _ = jax.tree_util.tree_flatten_with_path(theta)
+        found = [(*base.key_names(path)[1:], leaf.shape) for path, leaf in leaves]
+        if found != expected:
+            raise ValueError(f"theta does not fit: it has {found}, not {expected}")
+
+
+def recurrent_wanted(kernel: str, hidden_size: int) -> bool:
+    """Whether to use the fused update; see ``choice.wanted``.
 
     Args:
       kernel: ``auto``, ``xla`` or ``fused``.
@@ -92,34 +98,10 @@ def wanted(kernel: str, hidden_size: int) -> bool:
             f"kernel='fused' is for a hidden_size of at most {MAX_HIDDEN_SIZE}, got "
             f"{hidden_size}: use kernel='xla' or 'auto'"
         )
-    return hidden_size <= MAX_HIDDEN_SIZE and fused_update.wanted(kernel)
+    return hidden_size <= MAX_HIDDEN_SIZE and choice.wanted(kernel)
 
 
-def branch_specs(theta: base.MetaParams, branches: Sequence[Any]) -> tuple[BranchSpec, ...]:
-    """Where a network's arrays lie in its theta, flattened by ``flat.flatten``.
-
-    Args:
-      theta: parameters of an ``optim4rl.RecurrentNetwork``.
-      branches: its ``optim4rl.Branch``es.
-    """
-    paths, _ = jax.tree_util.tree_flatten_with_path(theta)
-    pieces = {}
-    for (path, leaf), part in zip(paths, flat.layout_of(theta).slices(), strict=True):
-        rows = leaf.shape[0] if leaf.ndim == 2 else 1
-        pieces[base.key_names(path)] = Piece(part.start, rows, leaf.shape[-1])
-
-    def named(suffix: str) -> tuple[tuple[str, Piece], ...]:
-        found = {}
-        for names, piece in pieces.items():
-            if names[0] in (f"rnn{suffix}", f"mlp{suffix}"):
-                layer = "dense" if names[0] == f"mlp{suffix}" else names[1]
-                found[layer + ("_bias" if names[-1] == "bias" else "")] = piece
-        return tuple(found.items())
-
-    return tuple(BranchSpec(b.num_inputs, b.num_outputs, named(b.suffix)) for b in branches)
-
-
-def make_update(spec: Spec, definition: Update) -> Update:
+def make_update(spec: RecurrentSpec, definition: Update) -> Update:
     """The update that ``definition`` defines, fused on CPUs.
 
     Args:
@@ -153,10 +135,10 @@ def make_update(spec: Spec, definition: Update) -> Update:
 
 
 def _call_update(
-    spec: Spec, theta: jax.Array, gradient: jax.Array, hidden: Hidden
+    spec: RecurrentSpec, theta: jax.Array, gradient: jax.Array, hidden: Hidden
 ) -> tuple[jax.Array, Hidden]:
     call = jax.ffi.ffi_call(
-        _registered(spec, UPDATE_HANDLER),
+        _target(spec, "recurrent_update"),
         _shapes((gradient, *hidden)),
         vmap_method="broadcast_all",
         # In place: a block's old hidden values are read before its new ones are written.
@@ -167,12 +149,14 @@ def _call_update(
 
 
 def _call_derivative(
-    spec: Spec, kept: tuple[jax.Array, jax.Array, Hidden], cotangents: tuple[jax.Array, Hidden]
+    spec: RecurrentSpec,
+    kept: tuple[jax.Array, jax.Array, Hidden],
+    cotangents: tuple[jax.Array, Hidden],
 ) -> tuple[jax.Array, jax.Array, Hidden]:
     theta, gradient, hidden = kept
     by_step, by_new = cotangents
     call = jax.ffi.ffi_call(
-        _registered(spec, DERIVATIVE_HANDLER),
+        _target(spec, "recurrent_derivative"),
         _shapes((gradient, theta, *hidden)),
         vmap_method="broadcast_all",
     )
@@ -200,7 +184,7 @@ class _Kept(NamedTuple):
     hidden: Hidden
 
 
-def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[..., Totals]:
+def make_stretch(spec: RecurrentSpec, definition: Update, factor: float) -> Callable[..., Totals]:
     """Gives the totals of S updates, which are known, their derivatives in theta.
 
     The gradients are constants, so all steps have the same cotangent, and a block of
@@ -240,18 +224,22 @@ def make_stretch(spec: Spec, definition: Update, factor: float) -> Callable[...,
     return stretch
 
 
-def _call_meta_gradient(spec: Spec, kept: _Kept, by_steps: Totals) -> jax.Array:
+def room_for(spec: RecurrentSpec, updates: int) -> int:
+    """Floats of room for S updates: their tapes, the one before them, S rows of gradients."""
+    return (updates + 1) * spec.tape_floats + updates * _SPAN
+
+
+def _call_meta_gradient(spec: RecurrentSpec, kept: _Kept, by_steps: Totals) -> jax.Array:
     """Calls the kernel, for a whole batch at once where all arrays have its axes in front.
 
     ``ffi_call``'s own ways to batch would give each member room of its own for tapes.
     """
-    from learned_opt import recurrent_driver
 
     @jax.custom_batching.custom_vmap
     def call(kept: _Kept, by_steps: Totals) -> jax.Array:
-        room = recurrent_driver.room_for(spec, kept.gradients.shape[-2])
+        room = room_for(spec, kept.gradients.shape[-2])
         by_theta, _ = jax.ffi.ffi_call(
-            _registered(spec, META_GRADIENT_HANDLER),
+            _target(spec, "recurrent_stretch"),
             [*_shapes((kept.theta,)), jax.ShapeDtypeStruct((room,), jnp.float32)],
         )(
             by_steps.parameters,
@@ -294,20 +282,5 @@ def _shapes(arrays: tuple[jax.Array, ...]) -> list[jax.ShapeDtypeStruct]:
     return [jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in arrays]
 
 
-@functools.cache
-def _registered(spec: Spec, handler: str) -> str:
-    """Compiles, and makes a handler known to XLA; gives the name it has there."""
-    from learned_opt import recurrent_driver
-
-    arrays = (
-        recurrent_driver.update_arrays(spec),
-        recurrent_driver.derivative_arrays(spec),
-        recurrent_driver.meta_gradient_arrays(spec),
-        recurrent_driver.room_for(spec, 1),
-    )
-    # The same name in every process, as it is part of programs that are cached on disk.
-    digest = hashlib.sha256(repr((spec, arrays)).encode()).hexdigest()[:16]
-    name = f"lopt_rl_recurrent_{handler}_{digest}"
-    address = recurrent_driver.compiled(spec).address(handler)
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(address), platform="cpu")
-    return name
+def _target(spec: RecurrentSpec, function: str) -> str:
+    return build.target("recurrent.cc", function, spec.constants())

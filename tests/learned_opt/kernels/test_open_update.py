@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import learned_opt
 from learned_opt.families import open_optimizer
 from learned_opt.families.open_optimizer import OpenConfig, make_open
 from tests.learned_opt.test_optimizer_contract import context, example_params
@@ -169,7 +168,7 @@ def test_two_devices_at_once(run_python):
     text = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P
-from tests.learned_opt.test_fused_update import optimizers, theta_of, run, larger_params
+from tests.learned_opt.kernels.test_open_update import optimizers, theta_of, run, larger_params
 xla, fused = optimizers()
 thetas = jax.tree.map(lambda *x: jnp.stack(x), *(theta_of(xla, s) for s in range(4)))
 params = larger_params()
@@ -184,18 +183,3 @@ print(len(jax.devices()))
 """
     flags = "--xla_force_host_platform_device_count=2"
     assert run_python(text, XLA_FLAGS=flags).strip() == "2"
-
-
-def test_unknown_kernels_are_refused_and_a_missing_llvmlite_is_named(monkeypatch):
-    with pytest.raises(ValueError, match="auto"):
-        OpenConfig(kernel="fast")
-    monkeypatch.setattr(
-        open_optimizer.fused_update, "_obstacle", lambda: "llvmlite is not installed"
-    )
-    optimizer = learned_opt.make("open", kernel="fused")
-    with pytest.raises(ValueError, match="llvmlite"):
-        optimizer.transform(optimizer.init(jax.random.key(0)))
-    optimizer = learned_opt.make("open")  # by XLA
-    params = example_params()
-    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
-    tx.update(params, tx.init(params), params, **context(params))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import learned_opt
-from learned_opt import base, recurrent_update
+from learned_opt import kernels
 from learned_opt.families import optim4rl
 from tests.marks import slow_but
 
@@ -153,7 +153,9 @@ def test_two_devices_at_once(run_python):
     text = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P
-from tests.learned_opt.test_recurrent_update import optimizers, theta_of, example, with_derivatives
+from tests.learned_opt.kernels.test_recurrent_update import (
+    example, optimizers, theta_of, with_derivatives,
+)
 xla, fused = optimizers("optim4rl")
 theta = theta_of(xla)
 agents = jax.vmap(lambda i: example(xla, theta, 70, i))(jnp.arange(4))
@@ -171,7 +173,7 @@ print(len(jax.devices()))
 
 @pytest.mark.slow
 def test_sizes_without_a_kernel():
-    large = {"hidden_size": recurrent_update.MAX_HIDDEN_SIZE + 1}
+    large = {"hidden_size": kernels.MAX_HIDDEN_SIZE + 1}
     optimizer = learned_opt.make("linear", kernel="fused", **large)
     grads = {"w": jnp.ones(3)}
     tx = optimizer.transform(optimizer.init(jax.random.key(0)))
@@ -194,7 +196,7 @@ def test_a_stretch_has_the_derivative_of_its_updates_one_by_one(family, size, mo
         size = 7
     rate, penalty = 0.1, 0.3
     xla, fused = optimizers(family, learning_rate=rate, gradient_clip=0.5)
-    assert xla.stretch() is None
+    assert kernels.stretch_of(xla) is None
     theta = theta_of(xla)
     gradient, state = example(xla, theta, size)
     gradients = jnp.stack([gradient, jnp.roll(gradient, 1), -0.3 * gradient])
@@ -211,8 +213,8 @@ def test_a_stretch_has_the_derivative_of_its_updates_one_by_one(family, size, mo
     (value, known), expected = jax.jit(jax.value_and_grad(one_by_one, has_aux=True))(theta)
 
     def at_once(theta):
-        result = base.StretchResult({"w": known[0]}, known[1])
-        result = fused.stretch()(theta, state, gradients, result)
+        result = kernels.StretchResult({"w": known[0]}, known[1])
+        result = kernels.stretch_of(fused)(theta, state, gradients, result)
         return result.params["w"] @ weights + penalty * result.squared_norm
 
     found = jax.jit(jax.value_and_grad(at_once))(theta)
