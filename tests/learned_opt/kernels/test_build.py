@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learned_opt.families.open_optimizer import OpenConfig
 
 import learned_opt
 from learned_opt import base, kernels, standalone
+from learned_opt.families.open_optimizer import OpenConfig
 from learned_opt.kernels import build, choice
 from tests.learned_opt.test_optimizer_contract import context, example_params
 
