@@ -23,7 +23,7 @@ def on_files(files, config):
                 pictures.append(base64.b64decode(data["image/png"]))
                 parts.append(f"![]({NAME}-{len(pictures)}.png)")
             else:
-                text = "".join(data.get("text/plain", output.get("text", "")))
+                text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{text.rstrip()}\n```")
     files.append(File.generated(config, f"{NAME}.md", content="\n\n".join(parts) + "\n"))
     for number, picture in enumerate(pictures, 1):

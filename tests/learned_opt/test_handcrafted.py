@@ -5,7 +5,7 @@ import optax
 import pytest
 
 import learned_opt
-from learned_opt import handcrafted
+from learned_opt import handcrafted, registry
 
 
 def test_presets_are_the_papers_values():
@@ -76,3 +76,17 @@ def test_annealed_and_constant_rates_run_in_one_program():
 def test_bad_names_and_options_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_of_your_own_is_made_and_tuned_by_its_name(monkeypatch):
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setattr(handcrafted, "FAMILIES", dict(handcrafted.FAMILIES))
+    learned_opt.register_handcrafted("mine", optax.adabelief, {"learning_rate": 0.1, "eps": 1e-8})
+    assert learned_opt.is_handcrafted("mine") and "mine" in learned_opt.names()
+    assert learned_opt.load("mine").metadata["name"] == "mine"
+    theta = learned_opt.make_tunable("mine", learning_rate=0.2).init(jax.random.key(0))
+    assert float(theta["learning_rate"]) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="exists already"):
+        learned_opt.register_handcrafted("adam", optax.adam, {"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="learning_rate"):
+        learned_opt.register_handcrafted("rateless", optax.adam, {"b1": 0.9})
