@@ -192,7 +192,7 @@ def tune(
       >>> best.optimizer, sorted(best.options)
       ('sgd', ['anneal', 'learning_rate'])
     """
-    from learned_opt import presets
+    from learned_opt.files import presets
     from meta.evaluation import tuning, tuning_space
 
     request = _request(optimizer, task, workdir, settings)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import learned_opt
-from learned_opt import presets
+from learned_opt.files import presets
 from meta import listing
 
 ROOT = Path(__file__).parents[2]
