@@ -108,14 +108,13 @@ def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
     # A label of the whole figure would lie under the legend.
     axes[-1][1].set_xlabel("environment steps", fontsize=FONT)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    seeds = sorted({len(next(iter(curves.values.values()))) for curves in shown.values()})
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    seeds = [len(next(iter(curves.values.values()))) for curves in shown.values()]
     figure.legend(
         handles,
         labels,
         loc="outside lower center",
         ncols=columns,
-        title="one seed" if seeds == [1] else f"mean and 95 % interval, {span} seeds",
+        title=plot_style.seeds_heading(seeds, "mean and 95 % interval"),
         fontsize=FONT,
         title_fontsize=FONT,
         frameon=False,
