@@ -45,11 +45,10 @@ def read_curves(store: Store, task: str, optimizer: str) -> Curves | None:
         if not np.isfinite(curves[f"parameter_norm/{update_measure.ALL}"]).all()
     ]
     sound = [curves for seed, curves in whole.items() if seed not in failed]
-    names = list(next(iter(whole.values())))
+    names = list(sound[0]) if sound else []
     values = {name: np.array([curves[name] for curves in sound]) for name in names}
     # What could not be measured is NaN in every seed, and no curve.
     values = {name: curve for name, curve in values.items() if np.isfinite(curve).any()}
-    values = values if sound else {}
     # The mean over training goes through the bootstrap as one more point of each curve.
     bands = bands_over_seeds(
         {name: np.c_[curve, mean_over_time(curve)] for name, curve in values.items()}
@@ -66,9 +65,8 @@ def read_curves(store: Store, task: str, optimizer: str) -> Curves | None:
 def mean_over_time(curves: np.ndarray) -> np.ndarray:
     """The mean over the points that there are, [S]; NaN for a seed without any."""
     there = np.isfinite(curves)
-    count = there.sum(axis=1)
     total = np.where(there, curves, 0.0).sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return update_measure.ratio(total, there.sum(axis=1))
 
 
 def bands_over_seeds(values: dict[str, np.ndarray]) -> dict[str, bootstrap.Estimate[np.ndarray]]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from meta.analysis.gradient_counts import EDGES, NUM_BINS, PER_DECADE, QUANTITIES, above
+from meta.analysis.update_measure import ratio
 from meta.evaluation.store import Store
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -77,8 +78,8 @@ def read_distributions(store: Store, task: str, optimizer: str) -> Distributions
         np.array(next(iter(curves.values())).env_steps),
         {quantity: sizes(total, quantity) for quantity in QUANTITIES} if total else {},
         {seed: {q: sizes(named, q) for q in QUANTITIES} for seed, named in counts.items()},
-        _ratio(total["sign_changes"], total["sign_pairs"]) if total else none,
-        _ratio(total["cosine"], total["cosine_count"]) if total else none,
+        ratio(total["sign_changes"], total["sign_pairs"]) if total else none,
+        ratio(total["cosine"], total["cosine_count"]) if total else none,
         failed,
     )
 
@@ -90,10 +91,6 @@ def sizes(counts: dict[str, np.ndarray], quantity: str) -> Sizes:
     everything = np.maximum(at_least[:, 0] + zeros, 1.0)  # no update at a point: all shares are 0
     in_bin = at_least - np.c_[at_least[:, 1:], np.zeros(len(zeros))]
     return Sizes(in_bin / everything[:, None], zeros / everything)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1.0), np.nan)
 
 
 def _quantiles(shares: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def _number(there: jax.Array) -> jax.Array:
 
 def _cosine(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cosine similarity, 0 where one of the vectors is 0; and whether neither is."""
-    norms = [jnp.sqrt(jnp.sum(jnp.square(vector))) for vector in (one, other)]
+    norms = jnp.linalg.norm(one), jnp.linalg.norm(other)
     there = (norms[0] > 0) & (norms[1] > 0) & jnp.isfinite(norms[0]) & jnp.isfinite(norms[1])
     # Each is divided by its own norm: the product of two small norms could be 0.
     dot = jnp.sum(one / jnp.maximum(norms[0], _TINY) * (other / jnp.maximum(norms[1], _TINY)))

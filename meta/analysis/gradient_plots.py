@@ -8,7 +8,7 @@ import numpy as np
 
 from agents import task_presets
 from meta.analysis.distributions import Distributions, phases
-from meta.analysis.gradient_counts import EDGES, PER_DECADE
+from meta.analysis.gradient_counts import EDGES, PER_DECADE, QUANTITIES
 from meta.results import plot_style
 from meta.results.plot_style import BLACK, BLUE, FONT, GREEN, VERMILLION
 
@@ -27,8 +27,6 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, Distributions], agent: 
     """Draws how gradients and updates are distributed, of one optimizer.
 
     Args:
-      path: of the figure.
-      optimizer: its name, for the title.
       tasks: name -> what was counted there, of one seed or more; the first four are drawn.
       agent: who learns the tasks that are environments.
     """
@@ -38,12 +36,11 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, Distributions], agent: 
     for column, (task, found) in enumerate(shown.items()):
         kind = _KINDS.get(task_presets.agent_for(task, agent), agent)
         panels = axes[:, column]
-        for axis, quantity in zip(panels[:2], ("gradient", "update"), strict=True):
-            _histograms(axis, found, quantity)
-            plot_style.dress(axis, "", f"log10 |{quantity}|", "")
-        for axis, quantity in zip(panels[2:4], ("gradient", "update"), strict=True):
-            _bands(axis, found, quantity)
-            plot_style.dress(axis, "", "", "")
+        for row, quantity in enumerate(QUANTITIES):
+            _histograms(panels[row], found, quantity)
+            plot_style.dress(panels[row], "", f"log10 |{quantity}|", "")
+            _bands(panels[row + 2], found, quantity)
+            plot_style.dress(panels[row + 2], "", "", "")
         _shares(panels[4], found)
         plot_style.dress(panels[4], "", "% of training", "")
         for axis in panels[2:]:
@@ -53,7 +50,7 @@ def plot(path: Path, optimizer: str, tasks: Mapping[str, Distributions], agent: 
     labels = (density, density, "log10 |gradient|", "log10 |update|", "share; cosine")
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=FONT)
-    for row, quantity in enumerate(("gradient", "update")):
+    for row, quantity in enumerate(QUANTITIES):
         limits = _limits(shown, quantity)
         for axis in axes[row]:
             axis.set_xlim(*limits)

@@ -105,9 +105,9 @@ def _statistics(
     found = {_COUNT: jnp.float32(1.0), **_dormant_shares(params, grads, context["dormancy"], taus)}
     for network, part in _networks(params, layout).items():
         values = {
-            "parameter_norm": _norm(parameter[part]),
-            "gradient_norm": _norm(gradient[part]),
-            "update_norm": _norm(step[part]),
+            "parameter_norm": jnp.linalg.norm(parameter[part]),
+            "gradient_norm": jnp.linalg.norm(gradient[part]),
+            "update_norm": jnp.linalg.norm(step[part]),
             "cos_gradient": _cosine(step[part], gradient[part]),
             **_sizes(parameter[part], step[part], calm[part]),
         }
@@ -127,23 +127,19 @@ def _sizes(parameter: jax.Array, step: jax.Array, calm: jax.Array) -> Statistics
     size = jnp.where(there, jnp.abs(parameter), 1.0)
     count = jnp.maximum(jnp.sum(there), 1)
     return {
-        "relative_update": _norm(calm) / jnp.maximum(_norm(parameter), _TINY),
+        "relative_update": jnp.linalg.norm(calm) / jnp.maximum(jnp.linalg.norm(parameter), _TINY),
         "update_over_parameter": jnp.sum(jnp.where(there, jnp.abs(calm) / size, 0.0)) / count,
-        "relative_noise": _norm(noise) / jnp.maximum(_norm(calm), _TINY),
+        "relative_noise": jnp.linalg.norm(noise) / jnp.maximum(jnp.linalg.norm(calm), _TINY),
         "noise_over_parameter": jnp.sum(jnp.where(there, jnp.abs(noise) / size, 0.0))
         / (count * _MEAN_ABSOLUTE),
     }
 
 
-def _norm(vector: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(vector)))
-
-
 def _cosine(one: jax.Array, other: jax.Array) -> jax.Array:
     """Cosine similarity, and 0 where one of them is 0."""
     # Each is divided by its own norm: the product of two small norms could be 0.
-    dot = jnp.sum((one / jnp.maximum(_norm(one), _TINY)) * other)
-    return dot / jnp.maximum(_norm(other), _TINY)
+    dot = jnp.sum((one / jnp.maximum(jnp.linalg.norm(one), _TINY)) * other)
+    return dot / jnp.maximum(jnp.linalg.norm(other), _TINY)
 
 
 def _networks(params: base.Params, layout: flat.Layout) -> dict[str, slice]:
@@ -211,5 +207,10 @@ def _means(sums: Series) -> Series:
             directed = statistic.startswith("cos_")
             count = sums[f"{_DEFINED}/{network}" if directed else _COUNT]
             # At least one update lies between points, but maybe none with a direction.
-            found[name] = np.where(count > 0, values / np.maximum(count, 1.0), np.nan)
+            found[name] = ratio(values, count)
     return found
+
+
+def ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Means from sums and whole numbers of what was summed; NaN where there was nothing."""
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -41,19 +41,17 @@ _FIGURES = {
 _LOGARITHMIC = {"update_over_parameter", "update_norm", "relative_update"}
 
 
-def position(statistic: str) -> int:
-    """Where a statistic stands among all: dormancy first, then as in ``_LABELS``."""
-    if statistic.startswith("dormant_"):
-        return 0
-    return 1 + list(_LABELS).index(statistic)
+def position(name: str) -> tuple[int, str, str]:
+    """A key that sorts ``STATISTIC/NETWORK``: dormancy first, then as in ``_LABELS``."""
+    statistic, _, network = name.partition("/")
+    is_dormancy = statistic.startswith("dormant_")
+    return 0 if is_dormancy else 1 + list(_LABELS).index(statistic), statistic, network
 
 
 def plot(folder: Path, task: str, prefix: str, found: Mapping[str, Curves]) -> list[str]:
     """Draws the curves of a task.
 
     Args:
-      folder: to write to.
-      task: its name, for titles.
       prefix: what files begin with.
       found: optimizer -> its curves; those without any (all seeds failed) are left out.
 
@@ -87,6 +85,8 @@ def _any_noise(curves: Curves) -> bool:
 
 def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
     """A panel for each statistic (down) and network (across)."""
+    from matplotlib.ticker import MaxNLocator
+
     styles = plot_style.optimizer_styles(shown)
     entries = len(shown)
     columns = max(1, min(entries, int(WIDTH / (0.7 + LETTER * max(map(len, shown))))))
@@ -103,19 +103,18 @@ def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
             axis.tick_params(labelleft=column == 0)
         _scale(axes[line], statistic)
     axes[0][0].xaxis.set_major_formatter(plot_style.engineering())
-    axes[0][0].xaxis.set_major_locator(_few())
+    axes[0][0].xaxis.set_major_locator(MaxNLocator(3))
     figure.suptitle(textwrap.fill(title, 80), fontsize=FONT + 1)
     # A label of the whole figure would lie under the legend.
     axes[-1][1].set_xlabel("environment steps", fontsize=FONT)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    seeds = sorted({len(next(iter(curves.values.values()))) for curves in shown.values()})
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    seeds = [len(next(iter(curves.values.values()))) for curves in shown.values()]
     figure.legend(
         handles,
         labels,
         loc="outside lower center",
         ncols=columns,
-        title="one seed" if seeds == [1] else f"mean and 95 % interval, {span} seeds",
+        title=plot_style.seeds_heading(seeds, "mean and 95 % interval"),
         fontsize=FONT,
         title_fontsize=FONT,
         frameon=False,
@@ -125,8 +124,7 @@ def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
 
 def _label(statistic: str) -> str:
     if statistic.startswith("dormant_"):
-        tau = statistic.removeprefix("dormant_")
-        return f"dormant neurons,\nshare (tau = {tau})"
+        return f"dormant neurons,\nshare (tau = {statistic.removeprefix('dormant_')})"
     return _LABELS[statistic]
 
 
@@ -154,9 +152,3 @@ def _scale(axes: np.ndarray, statistic: str) -> None:
         axes[0].set_ylim(-0.02, max(0.1, high))
     elif not statistic.startswith("cos_"):
         axes[0].set_ylim(min(0.0, low), high)
-
-
-def _few() -> "object":
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(3)

@@ -90,7 +90,7 @@ def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
         names = dict.fromkeys(name for curves in found.values() for name in curves.values)
         rows = [
             [*name.split("/", 1), optimizer, *_numbers(curves, name)]
-            for name in sorted(names, key=_place)
+            for name in sorted(names, key=update_plots.position)
             for optimizer, curves in found.items()
             if name in curves.values
         ]
@@ -110,12 +110,6 @@ def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
         "minibatch.\n"
     )
     return "\n".join(parts)
-
-
-def _place(name: str) -> tuple[int, str, str]:
-    """Sorts statistics as ``update_plots`` shows them."""
-    statistic, _, network = name.partition("/")
-    return update_plots.position(statistic), statistic, network
 
 
 def _numbers(curves: Curves, name: str) -> list[str]:

@@ -96,9 +96,9 @@ def generation(
     engine = Engine(optimizer, agent)
     thetas = jax.vmap(optimizer.init)(jax.random.split(jax.random.key(0), members))
     keys = jax.random.split(jax.random.key(1), 1)[jnp.zeros(members, int)]
-    steps = members * agent.num_iterations * agent.steps_per_iteration
-    name = f"generation of {members} members x {agent.num_iterations * agent.steps_per_iteration}"
-    return name, steps, lambda: engine.run(thetas, keys).episode_return
+    steps = agent.num_iterations * agent.steps_per_iteration
+    name = f"generation of {members} members x {steps}"
+    return name, members * steps, lambda: engine.run(thetas, keys).episode_return
 
 
 def report(repeats: int, iterations: int, members: int, timesteps: int) -> str:

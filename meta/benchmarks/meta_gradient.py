@@ -4,7 +4,6 @@ import resource
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 import learned_opt
 from agents import AgentConfig, environments, make_agent
@@ -93,8 +92,9 @@ def report(name: str, repeats: int) -> str:
     for way, remat, kernel in ways:
         for inner_updates in (4, 16, 64):
             made = make_pipeline(small, inner_updates, remat, kernel)
-            temporary = _mib(made.lower().compile().memory_analysis().temp_size_in_bytes)
-            kept = _mib(made.chunk * inner_updates * _kept_bytes(made, recorded=kernel == "auto"))
+            temporary = made.lower().compile().memory_analysis().temp_size_in_bytes / 2**20
+            kept_bytes = _kept_bytes(made, recorded=kernel == "auto")
+            kept = made.chunk * inner_updates * kept_bytes / 2**20
             lines.append(
                 f"| {inner_updates} | {way} | {temporary:,.1f} | {kept:,.1f} | "
                 f"{temporary - kept:,.1f} |"
@@ -116,7 +116,3 @@ def _kept_bytes(pipeline: Pipeline, recorded: bool) -> int:
 
 def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
-
-
-def _mib(num_bytes: float) -> float:
-    return float(np.asarray(num_bytes)) / 2**20

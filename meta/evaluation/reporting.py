@@ -104,7 +104,8 @@ def _write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> tuple
     rows = normalised.rows(table, compared)
     references = _published(wishes, table)
     text = _markdown(rows, compared, references, [note, *_preset_notes(entries, table)])
-    summary.write_csv(rows, folder / "summary.csv", normalised.COLUMNS)
+    lines = ([row[name] for name in normalised.COLUMNS] for row in rows)
+    store.folder.write_table(folder / "summary.csv", normalised.COLUMNS, lines)
     return text, ["summary.csv", *_plot(folder, table, rows, compared, references)]
 
 

@@ -170,11 +170,7 @@ def _metadata(request: Request, entry: Contestant, task: Task) -> dict[str, Any]
         "env_options": request.env_options,
         "max_episode_steps": spec.max_episode_steps,
         "agent": {"name": task.agent_name, **dataclasses.asdict(config)},
-        "optimizer": {
-            "name": entry.name,
-            "source": entry.source,
-            **entry.identity(request.task),
-        },
+        "optimizer": {"name": entry.name, "source": entry.source, **entry.identity(request.task)},
         "recorded": request.when,
         "num_steps": request.num_steps,
         "num_envs": request.num_envs or config.num_envs,

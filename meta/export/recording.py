@@ -14,7 +14,7 @@ import numpy as np
 
 from agents import ActorCriticAgent, networks, rollout
 from agents.base import TrainState
-from agents.environments import Discrete, Environment, TaskEnvironment
+from agents.environments import Discrete, TaskEnvironment
 from agents.environments.base import EnvironmentSpec, TimeStep
 from learned_opt.base import LearnedOptimizer, MetaParams
 
@@ -79,8 +79,6 @@ def of_policy(
     that the agent was trained with.
 
     Args:
-      agent: the inner loop.
-      state: of the trained agent.
       key: of the environments and actions. Each step's randomness is folded from it by the
         step's number, so steps do not depend on how many are taken at once.
       num_envs: B.
@@ -140,7 +138,8 @@ def of_training(
 
     The training is the one that the same key gives without recording.
     """
-    recording = dataclasses.replace(agent, env=_recording(agent.env, agent.config.num_steps))
+    kind = _TaskRecording if isinstance(agent.env, TaskEnvironment) else _Recording
+    recording = dataclasses.replace(agent, env=kind(agent.env, agent.config.num_steps))
     start = jax.jit(lambda theta, key: recording.init(key, optimizer.transform(theta)))
     go_on = jax.jit(lambda theta, state: recording.train_step(optimizer.transform(theta), state)[0])
     state = start(theta, key)
@@ -209,11 +208,6 @@ class _TaskRecording(_Recording):
         return self._begin(*self.env.reset_in(task, key))
 
 
-def _recording(env: Environment, num_steps: int) -> _Recording:
-    kind = _TaskRecording if isinstance(env, TaskEnvironment) else _Recording
-    return kind(env, num_steps)
-
-
 class _Piece(NamedTuple):
     """Consecutive steps of one environment, and what the last of them led to."""
 
@@ -229,9 +223,6 @@ class Episodes:
     Holds the episodes under way and nothing else. Episodes come in the order in which they
     end, those that end together in the order of their environments; how many steps are given
     at once changes nothing.
-
-    Args:
-      num_envs: B.
     """
 
     def __init__(self, num_envs: int):
@@ -253,11 +244,8 @@ class Episodes:
         for time, environment in np.argwhere(ended).tolist():
             self._take(steps, iteration, environment, begin[environment], time + 1)
             begin[environment] = time + 1
-            yield self._close(
-                environment,
-                bool(steps.terminated[time, environment]),
-                bool(steps.truncated[time, environment]),
-            )
+            ends = (bool(flag[time, environment]) for flag in (steps.terminated, steps.truncated))
+            yield self._close(environment, *ends)
         for environment, length in enumerate(lengths.tolist()):
             self._take(steps, iteration, environment, begin[environment], length)
 

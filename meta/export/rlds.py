@@ -13,6 +13,7 @@ files (``builder_from_directory(...).as_data_source()``); TFRecord files are for
 """
 
 import contextlib
+import functools
 import re
 import shutil
 import uuid
@@ -77,7 +78,6 @@ def writing(
     Args:
       folder: where to; must not exist. Its parents are made.
       name: of the dataset, under which tensorflow-datasets knows it.
-      spec: of the environment.
       description: of the dataset, in words.
       metadata: of the dataset, anything that JSON holds.
       file_format: one of ``FORMATS``.
@@ -194,45 +194,27 @@ class Writer:
 
 def features(spec: EnvironmentSpec) -> Any:
     """The ``tfds.features.FeaturesDict`` of an episode of an environment."""
-    tfds, _ = modules()
-    action = spec.action
-    return tfds.features.FeaturesDict(
+    kinds, action = modules()[0].features, spec.action
+    floats = functools.partial(kinds.Tensor, dtype=np.float32)
+    steps = {
+        "observation": floats(shape=spec.observation_shape),
+        "action": np.int32 if isinstance(action, Discrete) else floats(shape=(action.size,)),
+        **dict.fromkeys(("reward", "discount"), np.float32),
+        **dict.fromkeys(("is_first", "is_last", "is_terminal"), np.bool_),
+    }
+    return kinds.FeaturesDict(
         {
-            "steps": tfds.features.Dataset(
-                {
-                    "observation": tfds.features.Tensor(
-                        shape=spec.observation_shape, dtype=np.float32
-                    ),
-                    "action": np.int32
-                    if isinstance(action, Discrete)
-                    else tfds.features.Tensor(shape=(action.size,), dtype=np.float32),
-                    "reward": np.float32,
-                    "discount": np.float32,
-                    "is_first": np.bool_,
-                    "is_last": np.bool_,
-                    "is_terminal": np.bool_,
-                }
-            ),
-            "episode_id": np.int64,
-            "seed": np.int64,
-            "environment": np.int64,
-            "iteration": np.int64,
-            "agent": tfds.features.Text(),
-            "optimizer": tfds.features.Text(),
-            "terminated": np.bool_,
-            "truncated": np.bool_,
-            "recording_ended": np.bool_,
+            "steps": kinds.Dataset(steps),
+            **dict.fromkeys(("episode_id", "seed", "environment", "iteration"), np.int64),
+            "agent": kinds.Text(),
+            "optimizer": kinds.Text(),
+            **dict.fromkeys(("terminated", "truncated", "recording_ended"), np.bool_),
         }
     )
 
 
 def example(episode: Episode, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """An episode as RLDS has it: n + 1 steps for n transitions.
-
-    Args:
-      episode: the episode.
-      metadata: further fields of the episode.
-    """
+    """An episode as RLDS has it: n + 1 steps for n transitions; ``metadata`` are more fields."""
     num_steps = len(episode.reward) + 1
     places = np.arange(num_steps)
     # The discount is the environment's: 0 where nothing follows the reward, else 1.

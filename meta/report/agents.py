@@ -23,7 +23,6 @@ from meta.report.sources import Folder, task_blocks, with_variants
 from meta.runs import atomic, progress
 
 _VERSION = 2  # of films: a newer one makes old ones anew
-_FAILURES = (ValueError, OSError, KeyError, TypeError, RuntimeError)
 
 
 class Shown(NamedTuple):
@@ -118,12 +117,9 @@ def choose(folder: Folder, per_task: int) -> list[Shown]:
     chosen: list[Shown] = []
     for task, block in blocks.items():
         cells = [cell for cell in folder.manifest if cell["task"] == task]
-        found = [_of_cell(folder, cell, block) for cell in cells]
-        ordered = sorted(
-            (shown for shown in found if shown is not None),
-            key=lambda shown: (shown.file is None, -_mean_return(folder, shown)),
-        )
-        chosen += ordered[:per_task]
+        found = [shown for cell in cells if (shown := _of_cell(folder, cell, block)) is not None]
+        found.sort(key=lambda shown: (shown.file is None, -_mean_return(folder, shown)))
+        chosen += found[:per_task]
     return chosen
 
 
@@ -153,7 +149,7 @@ def _mean_return(folder: Folder, shown: Shown) -> float:
 def _figure(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.Progress) -> str:
     try:
         film = _cached(shown, cache, timesteps, seed, bar)
-    except _FAILURES as error:
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
         return page.missing(f"{shown.name} on {shown.task} is not shown: {error}")
     cut = "" if film.ended else ", cut off"
     caption = (

@@ -1,8 +1,5 @@
 """A report's section of commands that make its folders again."""
 
-import csv
-import io
-import itertools
 import json
 import math
 import shlex
@@ -10,7 +7,7 @@ from typing import Any
 
 from meta import results
 from meta.report import page
-from meta.report.sources import Folder, read_text
+from meta.report.sources import WITH_MANIFEST, Folder, read_csv
 
 
 def section(folders: list[Folder]) -> str:
@@ -39,13 +36,10 @@ def _words(folder: Folder) -> list[str] | None:
     """The launcher and its flags, without the workdir; None if the folder does not tell."""
     if folder.is_training or folder.kind == "study":
         name = "compare" if folder.kind == "study" else "train"
-        return [
-            f"launchers/{name}.py",
-            f"--config=configs/saved.py:{folder.path / 'config.json'}",
-        ]
+        return [f"launchers/{name}.py", f"--config=configs/saved.py:{folder.path / 'config.json'}"]
     if folder.kind == "tuning":
         return _tuning(folder)
-    if folder.kind in ("evaluation", "analysis", "gradients") and folder.manifest:
+    if folder.kind in WITH_MANIFEST and folder.manifest:
         return _evaluation(folder)
     return None
 
@@ -54,9 +48,8 @@ def _evaluation(folder: Folder) -> list[str]:
     words = ["launchers/evaluate.py" if folder.kind == "evaluation" else "launchers/analyze.py"]
     words += ["--what=gradients"] if folder.kind == "gradients" else []
     neutral = [cell for cell in folder.manifest if _is_neutral(cell)]
-    trained = [cell for cell in folder.manifest if not results.is_untrained(cell["optimizer"])]
-    controls = len(trained) < len(folder.manifest)
-    trained = [cell for cell in trained if cell not in neutral]
+    controls = [cell for cell in folder.manifest if results.is_untrained(cell["optimizer"])]
+    trained = [cell for cell in folder.manifest if cell not in [*neutral, *controls]]
     for name, source in dict.fromkeys((cell["optimizer"], cell["source"]) for cell in trained):
         words.append(f"--optimizer={source if name == source else f'{name}={source}'}")
     words += [f"--task={task}" for task in dict.fromkeys(c["task"] for c in folder.manifest)]
@@ -99,14 +92,11 @@ def _tuning(folder: Folder) -> list[str] | None:
 
 def _of_table(folder: Folder) -> list[str]:
     """What only the table of a tuning tells."""
-    path = folder.path / "tuning.csv"
-    if not path.is_file():
-        return []
     try:
-        lines = csv.DictReader(io.StringIO(read_text(path)))
-        first = next(itertools.islice(lines, 1), {})
-    except csv.Error:
+        header, values, *_ = read_csv(folder.path / "tuning.csv")
+    except (OSError, ValueError):  # missing, damaged or empty
         return []
+    first = dict(zip(header, values, strict=False))
     flags = {"criterion": "criterion", "seeds": "num_seeds"}
     return [f"--{flag}={first[name]}" for name, flag in flags.items() if first.get(name)]
 

@@ -39,9 +39,8 @@ class Footage(NamedTuple):
 
 def can_draw(env: Any) -> bool:
     """Whether there is a drawing for an environment."""
-    if isinstance(env, OpenGridworld | BraxEnvironment | Gridworld):
-        return True
-    return len(env.spec.observation_shape) in (2, 3)
+    known = isinstance(env, OpenGridworld | BraxEnvironment | Gridworld)
+    return known or len(env.spec.observation_shape) in (2, 3)
 
 
 def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Footage:
@@ -88,12 +87,8 @@ def _act(
         )
         ended = outcome.terminated | outcome.truncated
         look = _look(env, env_state, observation)
-        return (following, outcome.observation), (
-            look,
-            outcome.final_observation,
-            outcome.reward,
-            ended,
-        )
+        shown = look, outcome.final_observation, outcome.reward, ended
+        return (following, outcome.observation), shown
 
     last, (looks, final_observations, rewards, ended) = jax.lax.scan(
         step, rollout.reset_as_trained(env, state, reset_key, WATCHED), (noise, step_keys)
@@ -121,10 +116,10 @@ def _look(env: Any, env_state: Any, observation: jax.Array) -> Any:
 
 
 def draw(env: Any, footage: Footage) -> bytes:
-    """A GIF of an episode.
+    """A GIF of an episode in an environment that ``can_draw`` accepts.
 
     Raises:
-      ValueError: there is no drawing for the environment, or nothing finite to draw.
+      ValueError: a robot without shapes, or nothing finite to draw.
     """
     every = -(-len(footage.returns) // _MOST_FRAMES)
     looks = jax.tree.map(lambda leaf: leaf[::every], footage.looks)
@@ -140,8 +135,6 @@ def _channels(env: Any, observations: np.ndarray) -> Map:
     """A map from what the agent sees."""
     if observations.ndim == 3:  # one map
         observations = observations[..., None]
-    if observations.ndim != 4:
-        raise ValueError(f"there is no drawing for {env.spec.name}")
     count = observations.shape[-1]
     if isinstance(env, Gridworld):
         # The agent has the last map, and belongs on top.

@@ -77,13 +77,10 @@ def _difference_table(flat: dict[str, dict[str, Any]], caption: str) -> str:
     fields = list(dict.fromkeys(field for fields in flat.values() for field in fields))
     rows = []
     for field in fields:
-        values = [_shown(fields.get(field)) for fields in flat.values()]
+        values = [fields.get(field) for fields in flat.values()]
+        values = ["–" if value is None else str(value) for value in values]
         if len(set(values)) > 1:
             rows.append([field, *values])
     if not rows:
         return page.paragraph(f"Equal in {', '.join(flat)}.")
     return page.table(["field", *flat], rows, caption)
-
-
-def _shown(value: Any) -> str:
-    return "–" if value is None else str(value)

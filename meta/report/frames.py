@@ -71,7 +71,6 @@ def map_animation(shown: Map, returns: np.ndarray, every: int) -> bytes:
     """A GIF of a map with a legend.
 
     Args:
-      shown: the map.
       returns: ``[T]``, undiscounted return up to each frame.
       every: environment steps from frame to frame.
 
@@ -104,7 +103,6 @@ def stick_animation(shown: Sticks, returns: np.ndarray, every: int) -> bytes:
     """A GIF of a robot from the side, the picture moving along with it; marks stand 1 m apart.
 
     Args:
-      shown: the robot.
       returns, every: see ``map_animation``.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from meta.report import page
 from meta.report.sources import Folder, with_variants
-from meta.results import plot_style, plots
+from meta.results import plot_style
 from meta.training import outer_loop
 
 
@@ -48,12 +48,10 @@ def _validations(run: Folder) -> np.ndarray:
 
 
 def _validation_plot(runs: list[Folder], path: Path) -> None:
-    figure = plot_style.new_figure(plots.AXES)
+    figure = plot_style.new_figure(plot_style.AXES)
     axis = figure.add_subplot()
     for index, run in enumerate(runs):
         color, marker = plot_style.COLORS[index % 8], plot_style.MARKERS[index % 7]
         axis.plot(*_validations(run).T, color=color, marker=marker, ms=4, lw=1.3, label=run.label)
     plot_style.dress(axis, "Held-out return of theta", "meta-step", "normalised episode return")
-    legend = plot_style.legend_below(axis, plot_style.WIDTH)
-    figure.set_figheight(plots.AXES + legend)
-    plot_style.save(figure, path)
+    plot_style.save_with_legend(figure, path)

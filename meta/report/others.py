@@ -1,11 +1,10 @@
 """A report's section of what folders hold besides: other launchers' pages, tables and plots."""
 
-import csv
 import io
 from pathlib import Path
 
 from meta.report import page
-from meta.report.sources import Folder, read_text
+from meta.report.sources import Folder, read_csv, read_text
 
 _MAX_LINES = 60  # of a table that is taken over
 
@@ -55,19 +54,14 @@ def _others(folder: Folder) -> list[Path]:
 
 
 def _taken(folder: Folder, path: Path) -> str:
-    title = _title(path.stem)
-    where = f"{title} ({folder.label}/{path.name})"
+    where = f"{_title(path.stem)} ({folder.label}/{path.name})"
     try:
         if path.suffix == ".png":
             return page.figure(_whole_image(path), f"{where}.")
-        text = read_text(path)
+        if path.suffix == ".md":
+            return page.folded(where, page.markdown(read_text(path)))
+        lines = read_csv(path)
     except (OSError, ValueError) as error:
-        return page.missing(f"{path.name} cannot be shown: {error}")
-    if path.suffix == ".md":
-        return page.folded(where, page.markdown(text))
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    except csv.Error as error:
         return page.missing(f"{path.name} cannot be shown: {error}")
     if not lines:
         return page.missing(f"{path.name} is empty.")

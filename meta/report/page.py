@@ -8,9 +8,9 @@ import base64
 import html
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --line: #c8c8c8;
@@ -45,13 +45,6 @@ nav { background: var(--soft); padding: 0.6rem 1.2rem; } nav ol { margin: 0.3rem
 """
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d([eE][-+]?\d+)?%?( \[.*\])?( \(one seed\))?")
 _KINDS = {b"\x89PNG": "image/png", b"GIF8": "image/gif"}
-
-
-class Section(NamedTuple):
-    """A part of the page: ``title`` is text, ``body`` is HTML."""
-
-    title: str
-    body: str
 
 
 def text(value: object) -> str:
@@ -159,22 +152,21 @@ def markdown(source: str) -> str:
     return "".join(parts)
 
 
-def document(title: str, introduction: str, sections: Sequence[Section]) -> str:
+def document(title: str, introduction: str, sections: Mapping[str, str]) -> str:
     """The whole page, with a table of contents.
 
     Args:
       title: text.
       introduction: HTML below the title.
-      sections: in order.
+      sections: title -> HTML, in order.
     """
     contents = "".join(
-        f'<li><a href="#part-{number}">{text(section.title)}</a></li>'
-        for number, section in enumerate(sections, 1)
+        f'<li><a href="#part-{number}">{text(name)}</a></li>'
+        for number, name in enumerate(sections, 1)
     )
     bodies = "".join(
-        f'<section><h2 id="part-{number}">{number}. {text(section.title)}</h2>'
-        f"{section.body}</section>"
-        for number, section in enumerate(sections, 1)
+        f'<section><h2 id="part-{number}">{number}. {text(name)}</h2>{body}</section>'
+        for number, (name, body) in enumerate(sections.items(), 1)
     )
     # An empty icon, as browsers otherwise ask the server for one.
     return (

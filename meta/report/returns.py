@@ -96,21 +96,10 @@ def section(folders: list[Folder], by: str, references: tuple[str, ...]) -> str:
 
 def _tables(rows: summary.Summary, found: Comparison) -> str:
     raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
-    interval = summary.with_interval
+    means = [summary.with_interval(r["mean"], r["mean_low"], r["mean_high"]) for r in raw]
     body = page.table(
-        ("task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)"),
-        [
-            [
-                row["task"],
-                row["optimizer"],
-                row["seeds"],
-                f"{row['env_steps']:,}",
-                interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
-                interval(row["mean"], row["mean_low"], row["mean_high"]),
-                interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
-            ]
-            for row in raw
-        ],
+        summary.HEADER,
+        [summary.cells(row, mean) for row, mean in zip(raw, means, strict=True)],
         "Episode returns at the last logged point (IQM: interquartile mean over seeds); in "
         "brackets the 95 % stratified bootstrap interval. Area under curve: mean return over the "
         "run.",

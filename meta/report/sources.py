@@ -26,6 +26,7 @@ _KINDS = {
     "gradients": "statistics of gradients and updates",
     "tuning": "tuning",
 }
+WITH_MANIFEST = ("evaluation", "analysis", "gradients", "tuning")
 _WITH_RESULTS = ("study", "evaluation", "analysis", "gradients")
 Row = dict[str, float]
 
@@ -92,14 +93,11 @@ def read(path: Path, label: str) -> Folder:
     """Reads one folder; what cannot be read is told in ``problems``."""
     problems: list[str] = []
     config = _read_json(path / "config.json", problems, needed=True)
-    kind = _kind(config)
-    cells = _read_json(
-        path / "manifest.json",
-        problems,
-        needed=kind in ("evaluation", "analysis", "gradients", "tuning"),
-    ).get("cells")
+    kind, is_training = _kind(config), _is_training(config)
+    manifest = _read_json(path / "manifest.json", problems, needed=kind in WITH_MANIFEST)
+    cells = manifest.get("cells")
     metrics: list[Row] = []
-    if _is_training(config) or (path / "metrics.csv").exists():
+    if is_training or (path / "metrics.csv").exists():
         metrics = _read_metrics(path / "metrics.csv", problems)
     variants = []
     if kind == "study":
@@ -107,6 +105,7 @@ def read(path: Path, label: str) -> Folder:
         variants = [read(entry, f"{label}/{entry.name}") for entry in inner]
         if not variants:
             problems.append("none of its meta-trainings was begun.")
+    needed = is_training or kind in _WITH_RESULTS
     return Folder(
         path,
         label,
@@ -114,11 +113,7 @@ def read(path: Path, label: str) -> Folder:
         config,
         [cell for cell in cells if _is_cell(cell)] if isinstance(cells, list) else [],
         metrics,
-        _read_results(
-            path / "results.csv",
-            problems,
-            needed=_is_training(config) or kind in _WITH_RESULTS,
-        ),
+        _read_results(path / "results.csv", problems, needed=needed),
         variants,
         problems,
     )
@@ -174,6 +169,18 @@ def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
 def read_text(path: Path) -> str:
     """A text file; bytes that are no UTF-8 appear as replacement characters."""
     return path.read_text(encoding="utf-8", errors="replace")
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """The lines of a CSV file that are not empty.
+
+    Raises:
+      OSError, ValueError: it cannot be read, or is no CSV.
+    """
+    try:
+        return [line for line in csv.reader(io.StringIO(read_text(path))) if line]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _labels(paths: list[Path]) -> list[str]:

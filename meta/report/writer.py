@@ -12,7 +12,6 @@ from pathlib import Path
 from meta.evaluation import reporting
 from meta.report import agents, commands, meta_training, others, page, returns, sources, versions
 from meta.report.folders import differences, overview
-from meta.report.page import Section
 from meta.report.sources import Folder
 from meta.runs import atomic
 
@@ -63,16 +62,13 @@ def write(request: Request) -> Path:
       progress.Stopped: stopped by a signal while agents were trained.
     """
     folders = sources.read_all(list(request.folders))
-    sections = [Section(title, make(request, folders)) for title, make in _SECTIONS.items()]
-    content = page.document(_heading(folders), _introduction(folders), sections)
+    title = f"Report on {', '.join(folder.label for folder in folders)}"
+    sections = {name: make(request, folders) for name, make in _SECTIONS.items()}
+    content = page.document(title, _introduction(folders), sections)
     with atomic.replacing(request.out) as temporary:
         # A path that is no UTF-8 has halves of characters in it.
         temporary.write_text(content, encoding="utf-8", errors="replace")
     return Path(request.out)
-
-
-def _heading(folders: list[Folder]) -> str:
-    return f"Report on {', '.join(folder.label for folder in folders)}"
 
 
 def _introduction(folders: list[Folder]) -> str:
@@ -86,14 +82,12 @@ def _introduction(folders: list[Folder]) -> str:
 
 
 def _commands(request: Request, folders: list[Folder]) -> str:
-    words = ["launchers/report.py", *request.folders]
-    given = [f"--out={request.out}", f"--normalise_by={request.normalise_by}"]
-    given += [f"--reference={name}" for name in request.references]
-    given += [] if request.render else ["--norender"]
-    if request.render:
-        names = ("agent_timesteps", "agents_per_task", "seed")
-        given += [f"--{name}={getattr(request, name)}" for name in names]
-    command = commands.line([*words, *given])
+    words = ["launchers/report.py", *request.folders, f"--out={request.out}"]
+    words += [f"--normalise_by={request.normalise_by}"]
+    words += [f"--reference={name}" for name in request.references]
+    names = ("agent_timesteps", "agents_per_task", "seed")
+    of_agents = [f"--{name}={getattr(request, name)}" for name in names]
+    command = commands.line(words + (of_agents if request.render else ["--norender"]))
     return commands.section(folders) + page.heading("This report") + page.code(command)
 
 

@@ -9,6 +9,9 @@ A NaN or infinite score is a failed run. It is refused, never left out: an optim
 diverges on half of its seeds must not be judged by the other half.
 ``normalised.failures_as_worst`` says what such a run is worth.
 
+Everywhere ``repetitions`` is the number of bootstrap samples, >= 1, and ``seed``, in [0, 2**32),
+is of the bootstrap: the same one gives the same interval.
+
 Axes: S seeds, T logged points of a run.
 """
 
@@ -24,6 +27,8 @@ STATISTICS = ("iqm", "mean", "median", "optimality_gap")
 LEAST_SEEDS = 2  # one seed says nothing about how much seeds differ
 
 Value = TypeVar("Value", float, np.ndarray)
+# Middle, lower and upper end of a curve, each [T]; no ends where there is one seed.
+Band = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 class Estimate(NamedTuple, Generic[Value]):
@@ -55,8 +60,6 @@ def interval(
         half of all scores; ``mean`` is their mean; ``median`` is the median over tasks of
         the mean over seeds, so with one task it *is* the mean; ``optimality_gap`` is how far
         scores, cut off at ``gamma``, fall short of ``gamma`` on average.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32); the same seed gives the same interval.
       gamma: the score that counts as solved; read by ``optimality_gap`` alone.
 
     Raises:
@@ -72,11 +75,23 @@ def interval(
         "median": metrics.aggregate_median,
         "optimality_gap": functools.partial(metrics.aggregate_optimality_gap, gamma=gamma),
     }
-    aggregate = aggregates[statistic]
-    estimate = _bootstrap(
-        _checked(scores), lambda sample: np.reshape(aggregate(sample), 1), repetitions, seed
-    )
-    return _scalars(estimate)
+    aggregate = lambda sample: np.reshape(aggregates[statistic](sample), 1)  # noqa: E731
+    return _scalars(_bootstrap(_checked(scores), aggregate, repetitions, seed))
+
+
+def of_seeds(
+    scores: np.ndarray, statistic: str = "iqm"
+) -> tuple[float, float | None, float | None]:
+    """What ``interval`` says of scores; of one seed the statistic alone, with None as both ends."""
+    if len(scores) >= LEAST_SEEDS:
+        return interval(scores, statistic)
+    points = {
+        "iqm": iqm(np.reshape(scores, (-1, 1))).item(),
+        "mean": np.mean(scores),
+        "median": np.median(scores),  # of one seed: over tasks
+        "optimality_gap": np.mean(np.maximum(1.0 - scores, 0.0)),
+    }
+    return float(points[statistic]), None, None
 
 
 def curve_interval(
@@ -90,8 +105,6 @@ def curve_interval(
     Args:
       returns: [S, T] or [S, tasks, T], S >= 2. Those of several tasks should be normalised,
         for they are pooled.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32).
       statistic: ``iqm`` or ``mean``.
 
     Returns:
@@ -103,17 +116,22 @@ def curve_interval(
     if statistic not in ("iqm", "mean"):
         raise ValueError(f"unknown statistic {statistic!r}; known for curves: iqm, mean")
     shape = np.shape(returns)
-    aggregate: Callable[[np.ndarray], np.ndarray] = iqm if statistic == "iqm" else _mean
+    aggregate = iqm if statistic == "iqm" else functools.partial(np.mean, axis=0)
     if len(shape) not in (2, 3):
         raise ValueError(
             f"returns must have the axes [seeds, points] or [seeds, tasks, points], got {shape}"
         )
-    if len(shape) == 2:
-        return _bootstrap(_checked(returns), aggregate, repetitions, seed)
     values = np.asarray(returns, dtype=np.float64)
     _checked(values.reshape(shape[0], -1))
-    pooled = lambda sample: aggregate(sample.reshape(-1, shape[2]))  # noqa: E731
+    pooled = lambda sample: np.asarray(aggregate(sample.reshape(-1, shape[-1])))  # noqa: E731
     return _bootstrap(values, pooled, repetitions, seed)
+
+
+def curve_of_seeds(returns: np.ndarray) -> Band:
+    """The IQM of ``curve_interval``; of one seed the IQM alone, with None as both ends."""
+    if len(returns) >= LEAST_SEEDS:
+        return curve_interval(returns)
+    return iqm(np.reshape(returns, (-1, np.shape(returns)[-1]))), None, None
 
 
 def performance_profile(
@@ -124,8 +142,6 @@ def performance_profile(
     Args:
       scores: [S] or [S, tasks], S >= 2; normalised where there are several tasks.
       thresholds: [K], rising.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32).
 
     Returns:
       Arrays [K] with values in [0, 1].
@@ -155,8 +171,6 @@ def probability_of_improvement(
     Args:
       x, y: [S] or [S, tasks] with the same tasks; their seeds are not paired and need not
         be equally many. At least two each.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32).
 
     Raises:
       ValueError: for fewer than two seeds, shapes that do not fit, or scores that are NaN or
@@ -180,10 +194,6 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     cut = scores.shape[0] // 4
     kept = np.sort(scores, axis=0)[cut : scores.shape[0] - cut]
     return np.asarray(kept.mean(axis=0))
-
-
-def _mean(scores: np.ndarray) -> np.ndarray:
-    return np.asarray(np.mean(scores, axis=0))
 
 
 def refuse_failures(values: np.ndarray, name: str) -> None:

@@ -21,7 +21,6 @@ def meta_gradient_plot(rows: Rows, tasks: Sequence[str], path: str | os.PathLike
     Args:
       rows: of the metrics table, with ``meta_step`` and what ``MetaGradientTrainer.step`` gives.
       tasks: names; the last panel shows the first task if there are several.
-      path: of the file to write.
 
     Raises:
       ValueError: there are no rows.

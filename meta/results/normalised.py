@@ -84,7 +84,6 @@ def normalise(table: results.Table, by: str) -> Comparison:
 
     Args:
       table: without failed runs.
-      by: the optimizer.
 
     Returns:
       The comparison, over the tasks that the normaliser was run on with a mean last return
@@ -109,14 +108,16 @@ def normalise(table: results.Table, by: str) -> Comparison:
         for name in table.optimizers()
         if tasks and all(name in table.optimizers(task) for task in tasks)
     ]
-    left_out = [name for name in table.optimizers() if name not in optimizers] if tasks else []
+    left_out = [name for name in table.optimizers() if name not in optimizers]
     if left_out and len(tasks) > 1:
         notes.append(
             f"Not in the scores over all tasks, as not run on each: {', '.join(left_out)}."
         )
-    curves = {name: [results.curves(table, task, name) for task in tasks] for name in optimizers}
+    steps: list[np.ndarray] = []
     normalised: dict[str, list[np.ndarray]] = {}
-    for name, of_tasks in curves.items():
+    for name in optimizers:
+        of_tasks = [results.curves(table, task, name) for task in tasks]
+        steps += [points for points, _ in of_tasks]
         seeds = min(len(returns) for _, returns in of_tasks)
         if any(len(returns) != seeds for _, returns in of_tasks):
             notes.append(f"{name}: the first {seeds} seeds of each task, as some have more.")
@@ -125,10 +126,10 @@ def normalise(table: results.Table, by: str) -> Comparison:
             for task, (_, returns) in zip(tasks, of_tasks, strict=True)
         ]
     scores = {
-        name: np.stack([returns[:, -1] for returns in of_tasks], axis=1)
-        for name, of_tasks in normalised.items()
+        name: np.stack([of_task[:, -1] for of_task in scaled], axis=1)
+        for name, scaled in normalised.items()
     }
-    points, are_steps, pooled = _pool(curves, normalised)
+    points, are_steps, pooled = _pool(steps, normalised)
     if tasks and not pooled:
         notes.append("No curve over all tasks: they were logged at different numbers of points.")
     return Comparison(
@@ -137,11 +138,9 @@ def normalise(table: results.Table, by: str) -> Comparison:
 
 
 def _pool(
-    curves: dict[str, list[tuple[np.ndarray, np.ndarray]]],
-    normalised: dict[str, list[np.ndarray]],
+    steps: list[np.ndarray], normalised: dict[str, list[np.ndarray]]
 ) -> tuple[np.ndarray, bool, dict[str, np.ndarray]]:
     """Points [T], whether they are steps, and curves [S, tasks, T] if T is common to all."""
-    steps = [steps for of_tasks in curves.values() for steps, _ in of_tasks]
     if not steps or len({len(points) for points in steps}) > 1:
         return np.zeros(0), True, {}
     pooled = {name: np.stack(of_tasks, axis=1) for name, of_tasks in normalised.items()}
@@ -150,16 +149,12 @@ def _pool(
     return 100.0 * steps[0] / float(steps[0][-1]), False, pooled
 
 
-def rows(
-    table: results.Table, compared: Comparison, repetitions: int = 2000, seed: int = 0
-) -> Summary:
+def rows(table: results.Table, compared: Comparison) -> Summary:
     """The summary of a table: one row for each task and optimizer, and over all tasks.
 
     Args:
       table: without failed runs.
       compared: the same table, normalised.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32).
 
     Returns:
       Dicts with the keys ``COLUMNS``; what is undefined is None. Returns are raw in the
@@ -172,61 +167,34 @@ def rows(
     for task in table.tasks():
         one_task = results.select(table, task)
         control = compared.by if compared.by in one_task.optimizers() else None
-        for summed in summary.summary(one_task, control, repetitions, seed):
+        for summed in summary.summary(one_task, control):
             final = results.final_returns(table, task, summed["optimizer"])
-            _, low, high = _interval(final, "mean", repetitions, seed)
-            row = {**summed, "mean_low": low, "mean_high": high}
+            row = summed | summary.columns("mean", bootstrap.of_seeds(final, "mean"))
             if task in compared.tasks:
-                row |= _of_one_task(row, final, compared.scale[task], repetitions, seed)
+                row |= _of_one_task(row, final, compared.scale[task])
             found.append({name: row.get(name) for name in COLUMNS})
     if len(compared.tasks) > 1:
-        found += [_over_tasks(compared, name, repetitions, seed) for name in compared.optimizers]
+        found += [_over_tasks(compared, name) for name in compared.optimizers]
     return found
 
 
-def _of_one_task(
-    row: dict[str, Any], final: np.ndarray, scale: float, repetitions: int, seed: int
-) -> dict[str, Any]:
+def _of_one_task(row: dict[str, Any], final: np.ndarray, scale: float) -> dict[str, Any]:
     """The normalised columns of a task: all but the optimality gap are the raw ones, scaled."""
     columns: dict[str, Any] = {}
     for name, raw in zip(NORMALISED, ("iqm", "mean", "mean"), strict=False):
         for end in ("", "_low", "_high"):
             value = row[raw + end]
             columns[name + end] = None if value is None else value / scale
-    gap = _interval(final / scale, "optimality_gap", repetitions, seed)
-    names = ("optimality_gap", "optimality_gap_low", "optimality_gap_high")
-    return columns | dict(zip(names, gap, strict=True))
+    gap = bootstrap.of_seeds(final / scale, "optimality_gap")
+    return columns | summary.columns("optimality_gap", gap)
 
 
-def _over_tasks(compared: Comparison, name: str, repetitions: int, seed: int) -> dict[str, Any]:
-    scores = compared.scores[name]
-    row = {"task": ALL_TASKS, "optimizer": name, "seeds": len(scores)}
-    row |= _normalised_columns(scores, repetitions, seed)
-    control = compared.scores[compared.by or name]
-    if name != compared.by and min(len(scores), len(control)) >= bootstrap.LEAST_SEEDS:
-        estimate = bootstrap.probability_of_improvement(scores, control, repetitions, seed)
-        row |= dict(zip(summary.CONTROL_COLUMNS, estimate, strict=True))
-    return {column: row.get(column) for column in COLUMNS}
-
-
-def _normalised_columns(scores: np.ndarray, repetitions: int, seed: int) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
+def _over_tasks(compared: Comparison, optimizer: str) -> dict[str, Any]:
+    scores = compared.scores[optimizer]
+    row = {"task": ALL_TASKS, "optimizer": optimizer, "seeds": len(scores)}
     for name in NORMALISED:
         statistic = name.removeprefix("normalised_")
-        values = _interval(scores, statistic, repetitions, seed)
-        columns |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
-    return columns
-
-
-def _interval(
-    scores: np.ndarray, statistic: str, repetitions: int, seed: int
-) -> tuple[float, float | None, float | None]:
-    if len(scores) >= bootstrap.LEAST_SEEDS:
-        return bootstrap.interval(scores, statistic, repetitions, seed)
-    points = {
-        "iqm": bootstrap.iqm(np.reshape(scores, (-1, 1))).item(),
-        "mean": np.mean(scores),
-        "median": np.median(scores),  # of one seed: over tasks
-        "optimality_gap": np.mean(np.maximum(1.0 - scores, 0.0)),
-    }
-    return float(points[statistic]), None, None
+        row |= summary.columns(name, bootstrap.of_seeds(scores, statistic))
+    if compared.by not in (None, optimizer):
+        row |= summary.improvement(scores, compared.scores[compared.by])
+    return {column: row.get(column) for column in COLUMNS}

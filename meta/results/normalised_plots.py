@@ -4,9 +4,10 @@ Aggregate scores, the probability of improvement, performance profiles and sampl
 (Agarwal et al. 2021). Style and files as in ``plots``; the normaliser's mean is 1.
 """
 
+import functools
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,7 @@ import numpy as np
 
 from meta.results import bootstrap, normalised, plot_style
 from meta.results.normalised import Comparison
-from meta.results.plot_style import FONT, GREY, WIDTH
-from meta.results.plots import AXES
+from meta.results.plot_style import AXES, FONT, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,23 +33,22 @@ Row = Mapping[str, Any]
 
 def drawings(rows: Sequence[Row], compared: Comparison) -> dict[str, Callable[[Path], None]]:
     """What there is to draw of normalised scores: name -> a function that draws to a path."""
-    improved = any(row["improvement"] is not None for row in rows)
-    plots: dict[str, tuple[Callable[[Path], None], bool]] = {
-        "aggregate": (lambda path: aggregate_plot(rows, compared, path), True),
-        "improvement": (lambda path: improvement_plot(rows, compared, path), improved),
-        "profile": (lambda path: profile_plot(compared, path), True),
-        "sample_efficiency": (lambda path: efficiency_plot(compared, path), bool(compared.curves)),
-    }
-    return {name: draw for name, (draw, is_there) in plots.items() if is_there}
+    plots: dict[str, Callable[[Path], None]] = {}
+    plots["aggregate"] = functools.partial(aggregate_plot, rows, compared)
+    if any(row["improvement"] is not None for row in rows):
+        plots["improvement"] = functools.partial(improvement_plot, rows, compared)
+    plots["profile"] = functools.partial(profile_plot, compared)
+    if compared.curves:
+        plots["sample_efficiency"] = functools.partial(efficiency_plot, compared)
+    return plots
 
 
 def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]) -> None:
     """Plots IQM, mean, median and optimality gap of normalised scores with their intervals.
 
     Args:
-      rows: of ``comparison.rows``; those over all tasks if there are any, else the task's.
+      rows: of ``normalised.rows``; those over all tasks if there are any, else the task's.
       compared: what they are of.
-      path: of the file to write.
     """
     shown = {row["optimizer"]: row for row in _overall(rows, compared)}
     figure = plot_style.new_figure(_height(shown, panels=2))
@@ -57,12 +56,8 @@ def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.Pat
     for axis, (name, title) in zip(axes.flat, _TITLES.items(), strict=True):
         better = "lower is better" if name == "optimality_gap" else "higher is better"
         _draw_rows(axis, shown, name, compared, f"{title} ({better})")
-    figure.supxlabel(
-        _score_label(
-            compared, "score", _heading([row["seeds"] for row in shown.values()], "95 % interval")
-        ),
-        fontsize=FONT,
-    )
+    seeds = plot_style.seeds_heading([row["seeds"] for row in shown.values()], "95 % interval")
+    figure.supxlabel(_score_label(compared, "score", seeds), fontsize=FONT)
     plot_style.save(figure, path)
 
 
@@ -70,9 +65,6 @@ def improvement_plot(
     rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]
 ) -> None:
     """Plots the probability that a run of each optimizer scores more than the normaliser's.
-
-    Args:
-      rows, compared, path: as in ``aggregate_plot``.
 
     Raises:
       ValueError: if there is nothing to compare with the normaliser.
@@ -98,10 +90,6 @@ def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
     """Plots the share of runs whose normalised score is above each threshold.
 
     Bands are pointwise 95 % intervals; an optimizer with a single seed has none.
-
-    Args:
-      compared: scores.
-      path: of the file to write.
     """
     values = np.concatenate([scores.ravel() for scores in compared.scores.values()])
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
@@ -110,27 +98,19 @@ def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
     axis = figure.add_subplot()
     for name, style in plot_style.optimizer_styles(compared.optimizers).items():
         scores = compared.scores[name]
-        if len(scores) < bootstrap.LEAST_SEEDS:
-            share = np.mean(scores.ravel()[:, None] > thresholds, axis=0)
-            plot_style.draw_line(axis, thresholds, (share, None, None), style, name)
+        if len(scores) >= bootstrap.LEAST_SEEDS:
+            band: bootstrap.Band = bootstrap.performance_profile(scores, thresholds)
         else:
-            estimate = bootstrap.performance_profile(scores, thresholds)
-            plot_style.draw_line(axis, thresholds, estimate, style, name)
+            band = np.mean(scores.ravel()[:, None] > thresholds, axis=0), None, None
+        plot_style.draw_line(axis, thresholds, band, style, name)
     title = f"Performance profile, {_where(compared)}"
     plot_style.dress(axis, title, _score_label(compared, "threshold"), "share of runs above it")
-    legend = plot_style.legend_below(
-        axis, WIDTH, _heading(map(len, compared.scores.values()), "95 % interval")
-    )
-    figure.set_figheight(AXES + legend)
-    plot_style.save(figure, path)
+    heading = plot_style.seeds_heading(map(len, compared.scores.values()), "95 % interval")
+    plot_style.save_with_legend(figure, path, heading)
 
 
 def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
     """Plots the IQM of normalised returns over tasks and seeds against training.
-
-    Args:
-      compared: curves.
-      path: of the file to write.
 
     Raises:
       ValueError: if there are no curves.
@@ -140,24 +120,16 @@ def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
     figure = plot_style.new_figure(AXES)
     axis = figure.add_subplot()
     for name, style in plot_style.optimizer_styles(compared.optimizers).items():
-        returns = compared.curves[name]
-        if len(returns) < bootstrap.LEAST_SEEDS:
-            middle = bootstrap.iqm(returns.reshape(-1, returns.shape[2]))
-            plot_style.draw_line(axis, compared.points, (middle, None, None), style, name)
-        else:
-            estimate = bootstrap.curve_interval(returns)
-            plot_style.draw_line(axis, compared.points, estimate, style, name)
+        band = bootstrap.curve_of_seeds(compared.curves[name])
+        plot_style.draw_line(axis, compared.points, band, style, name)
     axis.axhline(1.0, color=GREY, lw=1.0, ls=":")
     x_label = "environment steps" if compared.points_are_steps else "share of training (%)"
     title = f"Sample efficiency, {_where(compared)}"
     plot_style.dress(axis, title, x_label, _score_label(compared, "return"))
     if compared.points_are_steps:
         axis.xaxis.set_major_formatter(plot_style.engineering())
-    legend = plot_style.legend_below(
-        axis, WIDTH, _heading(map(len, compared.scores.values()), "IQM and 95 % interval")
-    )
-    figure.set_figheight(AXES + legend)
-    plot_style.save(figure, path)
+    heading = plot_style.seeds_heading(map(len, compared.scores.values()), "IQM and 95 % interval")
+    plot_style.save_with_legend(figure, path, heading)
 
 
 def _overall(rows: Sequence[Row], compared: Comparison) -> list[Row]:
@@ -170,15 +142,6 @@ def _where(compared: Comparison) -> str:
     if len(compared.tasks) == 1:
         return textwrap.fill(compared.tasks[0], 60)
     return f"over {len(compared.tasks)} tasks"
-
-
-def _heading(counts: Iterable[int], what: str) -> str:
-    """What is shown, and of how many seeds."""
-    ordered = sorted(set(counts))
-    if ordered == [1]:
-        return "one seed"
-    ends = dict.fromkeys((ordered[0], ordered[-1]))
-    return f"{what}, {' to '.join(map(str, ends))} seeds"
 
 
 def _score_label(compared: Comparison, what: str, more: str = "") -> str:
@@ -194,23 +157,7 @@ def _height(shown: Mapping[str, Row], panels: int) -> float:
 def _draw_rows(
     axis: "Axes", shown: Mapping[str, Row], column: str, compared: Comparison, title: str
 ) -> None:
-    """A marker and a bar for the interval of each optimizer, the first on top."""
-    from matplotlib.ticker import MaxNLocator
-
     styles = plot_style.optimizer_styles(compared.optimizers)
-    for position, (name, row) in enumerate(shown.items()):
-        style = styles[name]
-        ends = [row[f"{column}_low"], row[f"{column}_high"]]
-        if ends[0] is not None:
-            axis.plot(
-                ends, [position] * 2, color=style.color, lw=9, alpha=0.35, solid_capstyle="butt"
-            )
-        face = "white" if style.dashed else style.color
-        axis.plot(row[column], position, style.marker, color=style.color, mfc=face, ms=5)
-    plot_style.dress(axis, title, "", "")
-    axis.set_title(title, fontsize=FONT)
-    axis.grid(axis="y", visible=False)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.margins(x=0.12)
-    axis.set_yticks(range(len(shown)), [textwrap.fill(name, _LABEL) for name in shown])
-    axis.set_ylim(len(shown) - 0.4, -0.6)
+    of_shown = {name: styles[name] for name in shown}
+    labels = [textwrap.fill(name, _LABEL) for name in shown]
+    plot_style.draw_intervals(axis, shown, column, of_shown, labels, title)

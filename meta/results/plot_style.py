@@ -8,13 +8,14 @@ grey prints can be read.
 import math
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from meta import results
+from meta.results.bootstrap import Band
 from meta.runs import atomic
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import Formatter
 
 WIDTH = 6.5  # inches: the text of a letter or A4 page
+AXES = 3.5  # inches: height of axes with title and labels, without the legend
 DPI = 150
 FONT = 9  # points: the least size of any letter
 LETTER = 0.068  # inches: about the mean width of a letter of that size
@@ -33,10 +35,6 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 # Grey stands in for the palette's yellow, which is too pale for lines on white.
 COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
-# Middle, lower and upper end of a curve, each [T]; no ends where there is one seed.
-Band = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 class Style(NamedTuple):
@@ -110,6 +108,24 @@ def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI)
 
 
+def save_with_legend(
+    figure: "Figure", path: str | os.PathLike[str], heading: str | None = None
+) -> None:
+    """Writes a figure of one axes, ``AXES`` high, with the legend below, which adds to it."""
+    (axis,) = figure.axes
+    figure.set_figheight(AXES + legend_below(axis, WIDTH, heading))
+    save(figure, path)
+
+
+def seeds_heading(counts: Iterable[int], what: str) -> str:
+    """What is shown, and of how many seeds: ``one seed`` has no intervals to name."""
+    ordered = sorted(set(counts))
+    if ordered == [1]:
+        return "one seed"
+    ends = dict.fromkeys((ordered[0], ordered[-1]))
+    return f"{what}, {' to '.join(map(str, ends))} seeds"
+
+
 def dress(axis: "Axes", title: str, x_label: str, y_label: str) -> None:
     """Labels, letters and grid; called before the data's own tick formats are set."""
     axis.set_title(title, fontsize=FONT + 1)
@@ -169,7 +185,6 @@ def draw_line(
     """Draws a curve with its interval, if it has one.
 
     Args:
-      axis: to draw on.
       x: ``[T]``.
       estimate: what is drawn at these.
       style: of the optimizer.
@@ -192,6 +207,45 @@ def draw_line(
         markevery=math.ceil(len(x) / sizes["markers"]),
         label=label,
     )
+
+
+def draw_intervals(
+    axis: "Axes",
+    rows: Mapping[str, Mapping[str, Any]],
+    column: str,
+    styles: Mapping[str, Style],
+    labels: Sequence[str],
+    title: str,
+) -> None:
+    """Draws a marker, and a bar for its interval, for each optimizer, the first on top.
+
+    Args:
+      rows: by optimizer; one without a row has an empty line.
+      column: of the rows; the ends of its interval are ``column_low`` and ``column_high``.
+      styles: of the optimizers, in order.
+      labels: of these lines and any that follow.
+      title: of the axes.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    for position, (name, style) in enumerate(styles.items()):
+        row = rows.get(name)
+        if row is None:
+            continue
+        ends = [row[f"{column}_low"], row[f"{column}_high"]]
+        if ends[0] is not None:
+            axis.plot(
+                ends, [position] * 2, color=style.color, lw=9, alpha=0.35, solid_capstyle="butt"
+            )
+        face = "white" if style.dashed else style.color
+        axis.plot(row[column], position, style.marker, color=style.color, mfc=face, ms=5)
+    dress(axis, "", "", "")
+    axis.set_title(title, fontsize=FONT)
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.margins(x=0.12)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.4, -0.6)
 
 
 def engineering() -> "Formatter":

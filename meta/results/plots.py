@@ -16,23 +16,11 @@ import numpy as np
 from agents import task_presets
 from meta import results
 from meta.results import bootstrap, plot_style
-from meta.results.plot_style import (
-    BLACK,
-    BLUE,
-    FONT,
-    GREY,
-    LETTER,
-    ORANGE,
-    VERMILLION,
-    WIDTH,
-    Style,
-)
+from meta.results.plot_style import AXES, BLACK, BLUE, FONT, GREY, ORANGE, VERMILLION, WIDTH
 from third_party.published import Published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-AXES = 3.5  # inches: height of axes with title and labels, without the legend
 
 Rows = Sequence[Mapping[str, float]]  # of a run's metrics table, one for each meta-step
 
@@ -48,22 +36,19 @@ def evolution_plot(rows: Rows, path: str | os.PathLike[str]) -> None:
     Args:
       rows: with ``meta_step``, ``fitness_mean``, ``fitness_min``, ``fitness_max``, in units of
         return, and some with ``validation``. What is missing, NaN or infinite leaves a gap.
-      path: of the file to write.
 
     Raises:
       ValueError: if there are no rows.
     """
     figure = plot_style.new_figure(AXES)
-    legend = _draw_evolution(figure.add_subplot(), rows, WIDTH)
-    figure.set_figheight(AXES + legend)
-    plot_style.save(figure, path)
+    _draw_evolution(figure.add_subplot(), rows)
+    plot_style.save_with_legend(figure, path)
 
 
 def return_curves_plot(
     table: results.Table,
     task: str,
     path: str | os.PathLike[str],
-    title: str | None = None,
     references: Sequence[Published] = (),
 ) -> None:
     """Plots the IQM of the returns over seeds against environment steps, for each optimizer.
@@ -73,9 +58,6 @@ def return_curves_plot(
 
     Args:
       table: the logged points.
-      task: the task to show.
-      path: of the file to write.
-      title: the task's name, if None.
       references: published final returns on this task, drawn as dotted lines.
 
     Raises:
@@ -83,10 +65,9 @@ def return_curves_plot(
         seeds that were not logged at the same points.
     """
     figure = plot_style.new_figure(AXES)
-    name = textwrap.fill(title or task, 80)
-    legend = _draw_curves(figure.add_subplot(), table, task, name, WIDTH, references)
-    figure.set_figheight(AXES + legend)
-    plot_style.save(figure, path)
+    title = textwrap.fill(task, 80)
+    heading = _draw_curves(figure.add_subplot(), table, task, title, references)
+    plot_style.save_with_legend(figure, path, heading)
 
 
 def interval_plot(
@@ -98,7 +79,6 @@ def interval_plot(
 
     Args:
       summary: rows of ``summary.summary``. Untrained controls have hollow markers.
-      path: of the file to write.
       references: published final returns, drawn as stars in rows of their own.
 
     Raises:
@@ -113,7 +93,7 @@ def interval_plot(
     published = list(dict.fromkeys(map(reference_label, references)))
     labels = [textwrap.fill(name, 24) for name in [*optimizers, *published]]
     letters = [max(map(len, label.splitlines())) for label in labels]
-    title_width = int((WIDTH / LETTER - max(letters)) / columns) - 2
+    title_width = int((WIDTH / plot_style.LETTER - max(letters)) / columns) - 2
     titles = [_interval_title(summary, task, title_width) for task in tasks]
     title_lines = max(title.count("\n") + 1 for title in titles)
     row_height = 0.1 + 0.15 * max(label.count("\n") + 1 for label in labels)
@@ -127,15 +107,11 @@ def interval_plot(
             if value.task == task_presets.short_name(task):
                 position = len(optimizers) + published.index(reference_label(value))
                 axis.plot(value.value, position, "*", color=GREY, ms=9)
-        _draw_intervals(axis, rows, optimizers, styles)
-        axis.set_title(title, fontsize=FONT)
-        axis.set_yticks(range(len(labels)), labels)
-        axis.set_ylim(len(labels) - 0.4, -0.6)  # the first optimizer on top
+        plot_style.draw_intervals(axis, rows, "iqm", styles, labels, title)
+        axis.xaxis.set_major_formatter(plot_style.return_formatter(axis.get_xlim()))
     for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)
-    seeds = sorted({row["seeds"] for row in summary})
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    what = "one seed" if seeds == [1] else f"IQM and 95 % interval, {span} seeds"
+    what = plot_style.seeds_heading([row["seeds"] for row in summary], "IQM and 95 % interval")
     figure.supxlabel(f"episode return ({what})", fontsize=FONT)
     plot_style.save(figure, path)
 
@@ -149,16 +125,15 @@ def overview_plot(
     """
     figure = plot_style.new_figure(AXES)
     left, right = figure.subplots(1, 2)
-    legends = (
-        _draw_evolution(left, rows, WIDTH / 2),
-        _draw_curves(right, table, task, textwrap.fill(task, 36), WIDTH / 2),
-    )
-    figure.set_figheight(AXES + max(legends))
+    _draw_evolution(left, rows)
+    heading = _draw_curves(right, table, task, textwrap.fill(task, 36))
+    legend = plot_style.legend_below(left, WIDTH / 2)
+    legend = max(legend, plot_style.legend_below(right, WIDTH / 2, heading))
+    figure.set_figheight(AXES + legend)
     plot_style.save(figure, path)
 
 
-def _draw_evolution(axis: "Axes", rows: Rows, width: float) -> float:
-    """Returns the legend's height in inches."""
+def _draw_evolution(axis: "Axes", rows: Rows) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if not rows:
@@ -185,7 +160,6 @@ def _draw_evolution(axis: "Axes", rows: Rows, width: float) -> float:
     plot_style.dress(axis, "Meta-training", "generation", "fitness (episode return)")
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))
-    return plot_style.legend_below(axis, width)
 
 
 def reference_label(value: Published) -> str:
@@ -198,10 +172,9 @@ def _draw_curves(
     table: results.Table,
     task: str,
     title: str,
-    width: float,
     references: Sequence[Published] = (),
-) -> float:
-    """Returns the legend's height in inches."""
+) -> str:
+    """Returns the legend's heading."""
     optimizers = table.optimizers(task)
     if not optimizers:
         raise ValueError(f"no results for task {task!r}; the table has {table.tasks()}")
@@ -211,24 +184,21 @@ def _draw_curves(
     styles = plot_style.optimizer_styles(table.optimizers())
     for name, (env_steps, returns) in curves.items():
         seeds = len(returns)
-        _draw_curve(
-            axis,
-            env_steps,
-            returns,
-            styles[name],
-            name if len(counts) == 1 else f"{name} ({seeds} seed{'s' * (seeds > 1)})",
-        )
+        label = name if len(counts) == 1 else f"{name} ({seeds} seed{'s' * (seeds > 1)})"
+        try:
+            bootstrap.refuse_failures(returns, "returns")
+        except ValueError as error:
+            raise ValueError(f"optimizer {label!r}: {error}") from error
+        band = bootstrap.curve_of_seeds(returns)
+        plot_style.draw_line(axis, env_steps, band, styles[name], label)
     for number, value in enumerate(references):
         gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
         axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))
     plot_style.dress(axis, title, *_axis_labels(table, task))
     axis.xaxis.set_major_formatter(plot_style.engineering())
     axis.yaxis.set_major_formatter(plot_style.return_formatter(axis.get_ylim()))
-    if counts == {1}:
-        heading = "one seed"
-    else:
-        heading = "IQM and 95 % interval" + (f", {max(counts)} seeds" if len(counts) == 1 else "")
-    return plot_style.legend_below(axis, width, heading)
+    what = "IQM and 95 % interval"
+    return plot_style.seeds_heading(counts, what) if len(counts) == 1 else what
 
 
 def _axis_labels(table: results.Table, task: str) -> tuple[str, str]:
@@ -238,48 +208,9 @@ def _axis_labels(table: results.Table, task: str) -> tuple[str, str]:
     return "environment steps", "episode return"
 
 
-def _draw_curve(
-    axis: "Axes", env_steps: np.ndarray, returns: np.ndarray, style: Style, label: str
-) -> None:
-    try:
-        bootstrap.refuse_failures(returns, "returns")
-    except ValueError as error:
-        raise ValueError(f"optimizer {label!r}: {error}") from error
-    estimate: plot_style.Band = (returns[0], None, None)
-    if len(returns) >= bootstrap.LEAST_SEEDS:
-        estimate = bootstrap.curve_interval(returns)
-    plot_style.draw_line(axis, env_steps, estimate, style, label)
-
-
 def _interval_title(summary: Sequence[Mapping[str, Any]], task: str, letters: int) -> str:
     """The task and how long its runs were, in lines of so many letters."""
     steps = sorted({row["env_steps"] for row in summary if row["task"] == task})
     write = plot_style.engineering()
     span = " to ".join(dict.fromkeys(write(count) for count in (steps[0], steps[-1])))
     return f"{textwrap.fill(task, max(letters, 8))}\n{span} env. steps"
-
-
-def _draw_intervals(
-    axis: "Axes",
-    rows: Mapping[str, Mapping[str, Any]],
-    optimizers: Sequence[str],
-    styles: Mapping[str, Style],
-) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for position, name in enumerate(optimizers):
-        row, style = rows.get(name), styles[name]
-        if row is None:
-            continue
-        if row["iqm_low"] is not None:
-            ends = [row["iqm_low"], row["iqm_high"]]
-            axis.plot(
-                ends, [position] * 2, color=style.color, lw=9, alpha=0.35, solid_capstyle="butt"
-            )
-        face = "white" if style.dashed else style.color
-        axis.plot(row["iqm"], position, style.marker, color=style.color, mfc=face, ms=5)
-    plot_style.dress(axis, "", "", "")
-    axis.grid(axis="y", visible=False)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.margins(x=0.12)
-    axis.xaxis.set_major_formatter(plot_style.return_formatter(axis.get_xlim()))

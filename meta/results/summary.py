@@ -1,42 +1,28 @@
 """The summary of a results table: one row for each task and optimizer, to read or to plot."""
 
-import csv
-import os
-from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from meta import results
 from meta.results import bootstrap, markdown
-from meta.runs import atomic
 
 SUMMARY_COLUMNS = (
-    "task",
-    "optimizer",
-    "seeds",
-    "env_steps",
-    "iqm",
-    "iqm_low",
-    "iqm_high",
-    "mean",
-    "auc_iqm",
-    "auc_low",
-    "auc_high",
-)
+    "task", "optimizer", "seeds", "env_steps", "iqm", "iqm_low", "iqm_high", "mean",
+    "auc_iqm", "auc_low", "auc_high",
+)  # fmt: skip
 CONTROL_COLUMNS = ("improvement", "improvement_low", "improvement_high")
+HEADER = ("task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)")
 
 Summary = list[dict[str, Any]]
 
 
-def summary(
-    table: results.Table, control: str | None = None, repetitions: int = 2000, seed: int = 0
-) -> Summary:
+def summary(table: results.Table, control: str | None = None) -> Summary:
     """One row for each task and optimizer of a results table.
 
     Args:
       table: the logged points.
       control: an optimizer to compare the others with on every task, if any.
-      repetitions: bootstrap samples, >= 1.
-      seed: of the bootstrap, in [0, 2**32).
 
     Returns:
       Dicts in the order of the table, with the keys ``SUMMARY_COLUMNS``: the number of seeds;
@@ -59,9 +45,12 @@ def summary(
             )
         for optimizer in optimizers:
             try:
-                row = _summary_row(table, task, optimizer, repetitions, seed)
+                row = _summary_row(table, task, optimizer)
                 if control is not None:
-                    row |= _comparison(table, task, optimizer, control, repetitions, seed)
+                    row |= dict.fromkeys(CONTROL_COLUMNS)
+                if control not in (None, optimizer):
+                    names = (optimizer, control)
+                    row |= improvement(*(results.final_returns(table, task, n) for n in names))
             except ValueError as error:
                 raise ValueError(f"task {task!r}, optimizer {optimizer!r}: {error}") from error
             rows.append(row)
@@ -75,22 +64,11 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
       rows: of ``summary``.
       control: what the control is called in the heading.
     """
-    compared = any("improvement" in row for row in rows)
-    header = ["task", "optimizer", "seeds", "env steps", "IQM", "mean", "area under curve (IQM)"]
-    header += [f"P(better than {control})"] if compared else []
-    lines = []
-    for row in rows:
-        cells = [
-            row["task"],
-            row["optimizer"],
-            str(row["seeds"]),
-            f"{row['env_steps']:,}",
-            with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
-            _number(row["mean"]),
-            with_interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
-        ]
-        cells += [with_interval(*(row.get(name) for name in CONTROL_COLUMNS))] if compared else []
-        lines.append(cells)
+    header = [*HEADER, f"P(better than {control})"]
+    lines = [
+        [*cells(row, _number(row["mean"])), with_interval(*map(row.get, CONTROL_COLUMNS))]
+        for row in rows
+    ]
     note = (
         "IQM: interquartile mean of the last episode returns over seeds; in brackets the 95 % "
         "stratified bootstrap interval (Agarwal et al. 2021). Area under curve: mean return "
@@ -99,61 +77,45 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
     return markdown.table(header, lines, "ll" + "r" * (len(header) - 2)) + f"\n\n{note}\n"
 
 
-def write_csv(
-    rows: Summary, path: str | os.PathLike[str], columns: Sequence[str] | None = None
-) -> None:
-    """Writes a summary as CSV, whole or not at all; what is undefined is an empty cell.
-
-    Args:
-      rows: dicts with the same keys.
-      path: of the file to write.
-      columns: the keys; None: those of ``summary``.
-    """
-    if columns is None:
-        compared = any("improvement" in row for row in rows)
-        columns = SUMMARY_COLUMNS + (CONTROL_COLUMNS if compared else ())
-    with (
-        atomic.replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def cells(row: dict[str, Any], mean: str) -> list[str]:
+    """A row of a summary as text under ``HEADER``, with its mean as the caller writes it."""
+    return [
+        row["task"],
+        row["optimizer"],
+        str(row["seeds"]),
+        f"{row['env_steps']:,}",
+        with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
+        mean,
+        with_interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
+    ]
 
 
-def _summary_row(
-    table: results.Table, task: str, optimizer: str, repetitions: int, seed: int
-) -> dict[str, Any]:
+def columns(name: str, estimate: tuple[float, float | None, float | None]) -> dict[str, Any]:
+    """A statistic and the ends of its interval under their columns' names."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
+
+
+def improvement(scores: np.ndarray, control: np.ndarray) -> dict[str, Any]:
+    """``CONTROL_COLUMNS`` of scores [S] or [S, tasks]; None with a single seed on either side."""
+    if min(len(scores), len(control)) < bootstrap.LEAST_SEEDS:
+        return dict.fromkeys(CONTROL_COLUMNS)
+    return columns("improvement", bootstrap.probability_of_improvement(scores, control))
+
+
+def _summary_row(table: results.Table, task: str, optimizer: str) -> dict[str, Any]:
     env_steps, returns = results.curves(table, task, optimizer)
     bootstrap.refuse_failures(returns, "returns")
     final = returns[:, -1]
-    area = results.area_under_curve(table, task, optimizer)
-    estimates: list[tuple[float, float | None, float | None]] = []
-    for scores in (final, area):
-        if len(scores) < bootstrap.LEAST_SEEDS:
-            estimates.append((float(scores[0]), None, None))
-        else:
-            estimates.append(bootstrap.interval(scores, "iqm", repetitions, seed))
     values = (
         task,
         optimizer,
         len(final),
         int(env_steps[-1]),
-        *estimates[0],
+        *bootstrap.of_seeds(final),
         float(final.mean()),
-        *estimates[1],
+        *bootstrap.of_seeds(results.area_under_curve(table, task, optimizer)),
     )
     return dict(zip(SUMMARY_COLUMNS, values, strict=True))
-
-
-def _comparison(
-    table: results.Table, task: str, optimizer: str, control: str, repetitions: int, seed: int
-) -> dict[str, Any]:
-    x, y = (results.final_returns(table, task, name) for name in (optimizer, control))
-    if optimizer == control or min(len(x), len(y)) < bootstrap.LEAST_SEEDS:
-        return dict.fromkeys(CONTROL_COLUMNS)
-    estimate = bootstrap.probability_of_improvement(x, y, repetitions, seed)
-    return dict(zip(CONTROL_COLUMNS, estimate, strict=True))
 
 
 def _number(value: float) -> str:

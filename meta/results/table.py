@@ -122,16 +122,11 @@ def append(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     if path.exists() and path.stat().st_size:
         old = _whole_lines(path)
         _check_header(path, next(csv.reader(io.StringIO(old)), []))
-    _write(path, old, map(_checked, rows))
-
-
-def _write(path: Path, before: str, rows: Iterable[Row]) -> None:
     text = io.StringIO()
-    text.write(before)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([*row[:5], repr(row.episode_return)] for row in rows)
+    writer.writerows([*row[:5], repr(row.episode_return)] for row in map(_checked, rows))
     with atomic.replacing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="\n")
+        temporary.write_text(old + text.getvalue(), encoding="utf-8", newline="\n")
 
 
 def read(path: str | os.PathLike[str]) -> Table:

@@ -88,7 +88,7 @@ class Workdir:
 
     def write_table(self, path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
         """Writes a CSV table in one step."""
-        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)

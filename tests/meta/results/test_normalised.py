@@ -35,15 +35,23 @@ def compared(table):
     return normalised.normalise(table, "adam")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fifty_repetitions():
+    bootstrap = stats._bootstrap
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "_bootstrap", lambda x, f, reps, seed: bootstrap(x, f, 50, seed))
+        yield
+
+
 @pytest.fixture(scope="module")
 def rows(table, compared):
-    return normalised.rows(table, compared, repetitions=50, seed=3)
+    return normalised.rows(table, compared)
 
 
 def by_rliable(scores, aggregate):
     from rliable import library
 
-    np.random.seed(3)
+    np.random.seed(0)
     point, ends = library.get_interval_estimates(
         {"x": scores}, lambda *sample: np.array([aggregate(*sample)]), reps=50
     )
@@ -114,7 +122,7 @@ def test_a_normaliser_at_or_below_zero_normalises_nothing():
     table = make_table({"pendulum": -100.0})
     compared = normalised.normalise(table, "adam")
     assert compared.tasks == [] and "only a divisor above 0" in compared.notes[0]
-    rows = normalised.rows(table, compared, repetitions=10)
+    rows = normalised.rows(table, compared)
     assert all(row["normalised_iqm"] is None for row in rows)
     assert rows[1]["improvement"] is not None  # needs no normalising
     compared = normalised.normalise(table, "sgd")
@@ -150,7 +158,7 @@ def test_failures_count_as_the_worst_of_their_own_task(table):
 def test_one_seed_has_points_and_no_intervals():
     table = make_table(seeds=1)
     compared = normalised.normalise(table, "adam")
-    for row in normalised.rows(table, compared, repetitions=10):
+    for row in normalised.rows(table, compared):
         assert row["normalised_iqm"] is not None and row["optimality_gap_low"] is None
 
 
@@ -158,9 +166,7 @@ def test_one_seed_has_points_and_no_intervals():
 def drawn(table, rows, compared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plots")
     one = make_table(seeds=1)
-    with saved_figures() as figures, pytest.MonkeyPatch.context() as patch:
-        bootstrap = stats._bootstrap
-        patch.setattr(stats, "_bootstrap", lambda x, f, reps, seed: bootstrap(x, f, 20, seed))
+    with saved_figures() as figures:
         normalised_plots.aggregate_plot(rows, compared, folder / "aggregate.png")
         normalised_plots.improvement_plot(rows, compared, folder / "improvement.png")
         normalised_plots.profile_plot(compared, folder / "profile.png")

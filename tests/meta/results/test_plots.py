@@ -84,12 +84,12 @@ def all_plots(tmp_path_factory):
     long = make_table(optimizers=tuple(f"{'long name ' * 6}{i}" for i in range(5)))
     with saved_figures() as figures:
         plots.evolution_plot(METRICS, folder / "meta.png")
-        plots.return_curves_plot(table, "breakout", folder / "curves.png", "Breakout")
+        plots.return_curves_plot(table, "breakout", folder / "curves.png")
         plots.return_curves_plot(long, "breakout", folder / "long.png")
-        plots.interval_plot(summaries.summary(table, repetitions=20), folder / "interval.png")
-        plots.interval_plot(summaries.summary(long, repetitions=20), folder / "interval_long.png")
+        plots.interval_plot(summaries.summary(table), folder / "interval.png")
+        plots.interval_plot(summaries.summary(long), folder / "interval_long.png")
         tasks = make_table(tasks=[f"a task with quite a long name, {i}" for i in range(3)])
-        plots.interval_plot(summaries.summary(tasks, repetitions=20), folder / "interval_3.png")
+        plots.interval_plot(summaries.summary(tasks), folder / "interval_3.png")
         plots.overview_plot(METRICS, table, "freeway", folder / "overview.png")
     return folder, figures
 
@@ -248,7 +248,7 @@ def test_failed_runs_and_unknown_tasks_are_refused(tmp_path):
 
 
 def test_intervals_are_those_of_the_summary(tmp_path, saved):
-    rows = summaries.summary(make_table(tasks=("a", "b", "c", "d")), repetitions=50)
+    rows = summaries.summary(make_table(tasks=("a", "b", "c", "d")))
     rows = [row for row in rows if (row["task"], row["optimizer"]) != ("b", "adam")]
     rows[0] |= {"iqm_low": None, "iqm_high": None}
     plots.interval_plot(rows, tmp_path / "interval.png")
