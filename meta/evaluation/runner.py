@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 
 from agents import task_presets
 from learned_opt.base import MetaParams
@@ -23,7 +21,7 @@ from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, broadcast_theta, default_devices, seed_keys
+from meta.engine.population import Engine, broadcast_theta, seed_keys
 from meta.engine.tasks import Task, make_agent_config, make_task
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.store import Cell, Store
@@ -92,7 +90,7 @@ class Request:
 
     def evaluation(self, contestants: Sequence[Contestant]) -> "Evaluation":
         """What it comes to, with these contestants."""
-        on_cpu = default_devices()[0].platform == "cpu"
+        on_cpu = jax.devices()[0].platform == "cpu"
         if self.untrained:
             contestants = [each for one in contestants for each in (one, *one.controls())]
         return Evaluation(
@@ -321,8 +319,7 @@ def _width(evaluation: Evaluation, job: Job, task: Task, trained: TrainedOptimiz
     """Seeds per device: as it was in this cell, as asked for, or what fits."""
     if job.width or evaluation.seeds_per_device:
         return job.width or evaluation.seeds_per_device
-    mesh = Mesh(np.array(default_devices()), ("seeds",))
-    return memory.members_that_fit(trained.optimizer, task.agent, evaluation.wanted, mesh)
+    return memory.members_that_fit(trained.optimizer, task.agent, evaluation.wanted, jax.devices())
 
 
 def _compute(
@@ -330,7 +327,7 @@ def _compute(
 ) -> None:
     """Runs all chunks with something missing."""
     print(_describe(runs), flush=True)
-    devices = len(default_devices())
+    devices = len(jax.devices())
     total = sum(len(_chunks(run.job, run.width * devices)) for run in runs)
     engines: dict[tuple, Engine] = {}
     stop = progress.StopRequest()
@@ -399,11 +396,11 @@ def _thetas(run: Run, key: jax.Array, first: int, count: int) -> MetaParams:
 
 def _describe(runs: list[Run]) -> str:
     """What there is to do, in words."""
-    devices = default_devices()
+    devices = jax.devices()
     lines = []
     steps = 0
     for job, task, trained, width in runs:
-        cost = memory.member_cost(trained.optimizer, task.agent).total
+        cost = memory.member_cost(trained.optimizer, task.agent)
         steps += len(job.missing) * task.env_steps
         lines.append(
             f"{job.cell.optimizer} on {job.cell.task}: {len(job.missing)} seeds of "

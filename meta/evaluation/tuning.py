@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from learned_opt import handcrafted
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import did_you_mean
 from meta.engine import memory
-from meta.engine.population import Engine, default_devices
+from meta.engine.population import Engine
 from meta.engine.tasks import Task, make_task
 from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
@@ -229,7 +228,7 @@ def _compute(trials: Trials, store: Store, task: Task, missing: list[Member]) ->
     """Runs what is missing, as many runs at once as fit, and writes each chunk."""
     optimizer = handcrafted.make_tunable(trials.optimizer)
     width = _width(trials, store, optimizer, task, missing)
-    wave = width * len(default_devices())
+    wave = width * len(jax.devices())
     chunks = [missing[start : start + wave] for start in range(0, len(missing), wave)]
     steps = len(missing) * task.env_steps
     print(
@@ -253,9 +252,8 @@ def _width(
     known = store.width(missing[0].cell) if store.cells() else 0
     if trials.runs_per_device or known:
         return trials.runs_per_device or known
-    mesh = Mesh(np.array(default_devices()), ("runs",))
-    wanted = min(memory.share_of(len(missing), mesh), _MOST_RUNS)
-    return memory.members_that_fit(optimizer, task.agent, wanted, mesh)
+    wanted = min(memory.share_of(len(missing), jax.devices()), _MOST_RUNS)
+    return memory.members_that_fit(optimizer, task.agent, wanted, jax.devices())
 
 
 def _run_chunk(

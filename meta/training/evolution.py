@@ -19,7 +19,7 @@ from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, ProgressFunction, broadcast_theta, default_devices
+from meta.engine.population import Engine, ProgressFunction, broadcast_theta, part_of
 from meta.engine.tasks import Task
 from meta.results import plots
 from meta.runs import progress
@@ -175,8 +175,8 @@ class EvolutionTrainer:
                 f"{task.step_name} and {progress.count(task.inner_updates)} inner updates per "
                 "inner run",
                 f"  {runs} inner runs per generation: {waves} wave(s) of {batch} on each of "
-                f"{engine.num_devices} {default_devices()[0].platform} device(s); about "
-                f"{progress.size(cost.total)} per run, {progress.size(batch * cost.total)} per "
+                f"{engine.num_devices} {jax.devices()[0].platform} device(s); about "
+                f"{progress.size(cost)} per run, {progress.size(batch * cost)} per "
                 "device",
             ]
         return lines
@@ -218,11 +218,7 @@ class EvolutionTrainer:
         repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, rollouts, axis=0), population)
         rows = []
         for index, engine in enumerate(self._engines):
-
-            def report(share: float, index: int = index) -> None:
-                if on_progress is not None:
-                    on_progress((index + share) / len(self._engines))
-
+            report = part_of(on_progress, index, len(self._engines))
             keys = self._member_keys(jax.random.fold_in(key, index))
             recording = engine.run(repeated, keys, on_progress=report)
             rows.append(recording.episode_return[:, -1].reshape(count, rollouts).mean(axis=1))
@@ -304,11 +300,7 @@ def validate(
     """
     by_task = {}
     for index, (task, engine) in enumerate(zip(tasks, engines, strict=True)):
-
-        def report(share: float, index: int = index) -> None:
-            if on_progress is not None:
-                on_progress((index + share) / len(engines))
-
+        report = part_of(on_progress, index, len(engines))
         task_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         recording = engine.run(broadcast_theta(theta, len(keys)), task_keys, on_progress=report)
         by_task[task.name] = float(recording.episode_return[:, -1].mean())

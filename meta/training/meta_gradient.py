@@ -17,7 +17,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta.engine.population import ProgressFunction, default_devices
+from meta.engine.population import ProgressFunction
 from meta.engine.tasks import Task, with_lifetime
 from meta.runs import progress
 from meta.training import outer_optimizer
@@ -180,7 +180,7 @@ class MetaGradientTrainer:
             lines.append(
                 f"task {task.name} ({task.agent_name}): {config.num_agents} agents ({life}), "
                 f"{config.inner_updates} iterations each per meta-step; {pipeline.chunk} at a time "
-                f"on each of {pipeline.num_devices} {default_devices()[0].platform} device(s); "
+                f"on each of {pipeline.num_devices} {jax.devices()[0].platform} device(s); "
                 f"about {progress.size(cost.total)} per device, {progress.size(cost.state)} of it "
                 "states"
             )
