@@ -12,7 +12,7 @@ argument of one compiled program: how a run is cut into calls changes nothing in
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -211,8 +211,12 @@ def part_of(on_progress: ProgressFunction | None, index: int, count: int) -> Pro
 
 def _finite_return(state: TrainState) -> jax.Array:
     """The last episodes' mean return, and NaN if the agent's parameters are not finite."""
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]
-    return jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(state.episode_return), jnp.nan)
+    return jnp.where(all_finite(state.params), jnp.mean(state.episode_return), jnp.nan)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all numbers of a tree of arrays are finite, bool scalar."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _record_points(num_iterations: int, points: int) -> list[int]:
@@ -221,6 +225,14 @@ def _record_points(num_iterations: int, points: int) -> list[int]:
         raise ValueError(f"points must be at least 1, got {points}")
     ideal = np.linspace(0, num_iterations, min(points, num_iterations) + 1)[1:]
     return sorted({round(value) for value in ideal.tolist()})
+
+
+def theta_shapes(optimizer: LearnedOptimizer) -> MetaParams:
+    """Theta as shapes; ``ValueError`` if the optimizer has none."""
+    shapes = jax.eval_shape(optimizer.init, jax.random.key(0))
+    if not jax.tree.leaves(shapes):
+        raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
+    return shapes
 
 
 def broadcast_theta(theta: MetaParams, count: int) -> MetaParams:

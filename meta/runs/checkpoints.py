@@ -28,10 +28,6 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._folder = folder
 
-    def latest_step(self) -> int | None:
-        """The number of the latest checkpoint, or None."""
-        return self._manager.latest_step()
-
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint; returns when it is on disk."""
         if step in self._manager.all_steps():  # one that could not be read
@@ -51,7 +47,7 @@ class Checkpoints:
           RuntimeError: there are checkpoints, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        abstract = jax.tree.map(_abstract, _without_keys(like))
+        abstract = jax.tree.map(np.empty_like, _without_keys(like))
         for step in steps:
             try:
                 restored = self._manager.restore(
@@ -97,7 +93,3 @@ def _with_keys(tree: Any, like: Any) -> Any:
         return jax.numpy.asarray(leaf)
 
     return jax.tree.map(restore, tree, like)
-
-
-def _abstract(leaf: np.ndarray) -> np.ndarray:
-    return np.empty_like(leaf)

@@ -19,7 +19,13 @@ from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, ProgressFunction, broadcast_theta, part_of
+from meta.engine.population import (
+    Engine,
+    ProgressFunction,
+    broadcast_theta,
+    part_of,
+    theta_shapes,
+)
 from meta.engine.tasks import Task
 from meta.results import plots
 from meta.runs import progress
@@ -114,10 +120,7 @@ class EvolutionTrainer:
         # Here and not above, as evosax makes arrays, and so touches devices, when imported.
         from meta.training.strategies import Strategy
 
-        theta = jax.eval_shape(optimizer.init, jax.random.key(0))
-        if not jax.tree.leaves(theta):
-            raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
-        example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), theta)
+        example = jax.tree.map(jnp.zeros_like, theta_shapes(optimizer))
         self._config = config
         self._optimizer = optimizer
         self._tasks = tasks
@@ -138,7 +141,6 @@ class EvolutionTrainer:
             engine.members_per_device(config.population_size)
 
     def init(self, key: jax.Array) -> MetaState:
-        """The state before the first generation."""
         theta_key, search_key, key = jax.random.split(key, 3)
         theta = self._initial_theta
         if theta is None:
@@ -150,7 +152,6 @@ class EvolutionTrainer:
         return MetaState(strong, key, jnp.int32(0))
 
     def theta(self, state: MetaState) -> MetaParams:
-        """The current theta."""
         return self._strategy.mean(state.search)
 
     @property
@@ -164,7 +165,6 @@ class EvolutionTrainer:
         return self._config.population_size * self._config.num_rollouts
 
     def describe_cost(self) -> list[str]:
-        """Inner runs on each task, their waves, and memory."""
         runs, lines = self._num_runs, []
         for task, engine in zip(self._tasks, self._engines, strict=True):
             cost = memory.member_cost(self._optimizer, task.agent)
@@ -181,16 +181,10 @@ class EvolutionTrainer:
             ]
         return lines
 
-    def initial_theta(self, key: jax.Array) -> MetaParams:
-        """The theta that ``init`` starts from."""
-        return self.theta(self.init(key))
-
     def steps_done(self, state: MetaState) -> int:
-        """Generations done."""
         return int(state.generation)
 
     def headline(self, metrics: dict[str, float]) -> dict[str, float]:
-        """What a progress bar shows."""
         return {"fitness": metrics["fitness_mean"]}
 
     def step(

@@ -43,10 +43,6 @@ class MetaTrainer(Protocol):
         """The state before the first meta-step."""
         ...
 
-    def initial_theta(self, key: jax.Array) -> MetaParams:
-        """The theta that ``init`` starts from with the same key."""
-        ...
-
     def step(
         self, state: MetaState, on_progress: ProgressFunction | None = None
     ) -> tuple[MetaState, dict[str, float]]:

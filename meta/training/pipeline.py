@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from agents.base import TrainState
 from learned_opt.base import MetaParams
 from meta.engine import memory
+from meta.engine.population import all_finite, theta_shapes
 from meta.training.inner_loop import InnerLoop, Stretch
 
 _AXIS = "agents"
@@ -99,7 +100,6 @@ class Pipeline:
         loop: InnerLoop,
         num_agents: int,
         reset_interval: int,
-        *,
         agents_per_device: int = 0,
         devices: Sequence[jax.Device] | None = None,
     ):
@@ -192,7 +192,7 @@ class Pipeline:
             else:
                 outputs = jax.vmap(one, (None, 0))(theta, states)
             (_, (states, stretch)), gradients = outputs
-            return states, (gradients, stretch, _all_finite(states.params))
+            return states, (gradients, stretch, jax.vmap(all_finite)(states.params))
 
         def advance(theta: MetaParams, states: TrainState) -> tuple:
             shapes = jax.eval_shape(chunk, theta, self._slice(states, 0))[1]
@@ -224,7 +224,7 @@ class Pipeline:
 
     def lower(self) -> Any:
         """The program of a meta-step, lowered from shapes alone, for memory analysis."""
-        theta = jax.eval_shape(self._loop.optimizer.init, jax.random.key(0))
+        theta = theta_shapes(self._loop.optimizer)
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self._num_agents))
         return self._advance.lower(theta, jax.eval_shape(self._start, keys))
 
@@ -251,18 +251,16 @@ class Pipeline:
         return Cost(self._local * memory.tree_bytes(state), chunk * kept, chunk * temporary)
 
     def _choose_chunk(self, asked: int) -> int:
-        if asked < 0:
-            raise ValueError(f"agents_per_device must be at least 0 (0: automatic), got {asked}")
-        wanted = asked or self._automatic_chunk()
+        one = self.cost(1)
+        if asked:
+            wanted = asked
+        elif self._devices[0].platform == "cpu":
+            wanted = min(_CPU_AGENTS, _CPU_BYTES // one.temporary)
+        else:
+            free = memory.budget(self._devices) - one.state
+            wanted = int(free // (one.kept + one.temporary))
         most = max(1, min(self._local, wanted))
         return max(n for n in range(1, most + 1) if self._local % n == 0)
-
-    def _automatic_chunk(self) -> int:
-        one = self.cost(1)
-        if self._devices[0].platform == "cpu":
-            return max(1, min(_CPU_AGENTS, _CPU_BYTES // max(one.temporary, 1)))
-        free = memory.budget(self._devices) - one.state
-        return max(1, min(self._local, int(free // (one.kept + one.temporary))))
 
     def _check_memory(self) -> None:
         cost, budget = self.cost(self.chunk), memory.budget(self._devices)
@@ -276,12 +274,3 @@ class Pipeline:
                 "used: reduce outer.num_agents, outer.inner_updates or outer.agents_per_device, "
                 "or set outer.remat to 'iteration'"
             )
-
-
-def _all_finite(params: Any) -> jax.Array:
-    """bool ``[N]``: whether all of an agent's parameters (leaves ``[N, ...]``) are finite."""
-    finite = [
-        jnp.all(jnp.isfinite(leaf.reshape(len(leaf), -1)), axis=1)
-        for leaf in jax.tree.leaves(params)
-    ]
-    return jnp.all(jnp.stack(finite), axis=0)
