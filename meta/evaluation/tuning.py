@@ -24,7 +24,7 @@ from meta.engine.population import Engine
 from meta.engine.tasks import Task, make_task
 from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
-from meta.evaluation.tuning_report import Score
+from meta.evaluation.tuning_report import Candidate
 from meta.evaluation.tuning_space import Choices, Range, Values
 from meta.runs import progress
 
@@ -168,8 +168,8 @@ def run(trials: Trials) -> str:
     with store.writing():
         if made is not None:
             _compute(trials, store, made, missing)
-        scores = [
-            Score(values, _scores(trials, store, cell))
+        scored = [
+            Candidate(values, _scores(trials, store, cell))
             for cell, values in zip(cells, trials.candidates, strict=True)
         ]
         agent = trials.setting.identity["agent"]
@@ -181,7 +181,7 @@ def run(trials: Trials) -> str:
             trials.searched,
             agent["total_timesteps"],
         )
-        return tuning_report.write(store.folder, about, scores)
+        return tuning_report.write(store.folder, about, scored)
 
 
 def setting(name: str, block: dict[str, Any]) -> runner.Setting:
