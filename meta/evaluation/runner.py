@@ -204,19 +204,15 @@ def evaluate(
 
 def cells(evaluation: Evaluation) -> list[Cell]:
     """All cells that an evaluation asks for."""
-    return [_cell(contestant, task) for contestant, task in _pairs(evaluation)]
+    return [cell for _, _, cell in _cells(evaluation)]
 
 
-def _pairs(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting]]:
+def _cells(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting, Cell]]:
     for task in evaluation.settings:
-        for contestant in evaluation.contestants:
-            if not contestant.tasks or task.name in contestant.tasks:
-                yield contestant, task
-
-
-def _cell(contestant: Contestant, task: Setting) -> Cell:
-    identity = {"optimizer": contestant.identity(task.name), "task": task.identity}
-    return Cell(task.name, contestant.name, identity, contestant.source)
+        for one in evaluation.contestants:
+            if not one.tasks or task.name in one.tasks:
+                identity = {"optimizer": one.identity(task.name), "task": task.identity}
+                yield one, task, Cell(task.name, one.name, identity, one.source)
 
 
 def task_block(request: Request, task: str) -> dict[str, Any]:
@@ -251,8 +247,7 @@ def _prepare(evaluation: Evaluation, store: Store) -> list[Run]:
     runs: list[Run] = []
     tasks: dict[str, Task] = {}
     fitting = set()
-    for contestant, setting in _pairs(evaluation):
-        cell = _cell(contestant, setting)
+    for contestant, setting, cell in _cells(evaluation):
         width = _width(evaluation, store, cell)
         done = store.curves(cell.task, cell.optimizer)
         missing = [seed for seed in range(evaluation.num_seeds) if seed not in done]

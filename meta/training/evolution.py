@@ -255,16 +255,10 @@ def plot(
     path: Path,
     table: results.Table | None = None,
 ) -> None:
-    """Draws how evolution went.
+    """Draws fitness and held-out returns by generation; see ``OuterLoop.plot``.
 
-    Args:
-      rows: of the metrics table.
-      tasks: names.
-      path: of the plot of fitness and held-out returns by generation.
-      table: results: if given, ``overview_TASK.png`` beside it show them together.
-
-    Raises:
-      ValueError: there are no rows.
+    With results, ``overview_TASK.png`` beside the plot show both together. ``ValueError`` where
+    there are no rows.
     """
     plots.evolution_plot(rows, path)
     if table is None:

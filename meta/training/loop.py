@@ -101,7 +101,7 @@ def _train(
     total, done = schedule.num_steps, experiment.trainer.steps_done(state.meta)
     first, saved, shortest = done, done, math.inf
     bar = progress.Progress(f"{experiment.trainer.unit}s", total, stop, done)
-    with bar, open_logs(folder, experiment.logging, done) as logs:
+    with bar, open_logs(folder, experiment.logging, done) as log:
         try:
             while done < total:
                 began = time.monotonic()
@@ -109,7 +109,7 @@ def _train(
                 done = experiment.trainer.steps_done(state.meta)
                 row["seconds"] = time.monotonic() - began
                 metrics.add({"meta_step": done, **row})
-                logs.write(done, row)
+                log(done, row)
                 best = float(state.best_score)
                 shown = {"best": best} if math.isfinite(best) else {}
                 bar.step(**experiment.trainer.headline(row), **shown)
