@@ -177,10 +177,11 @@ class Engine:
     def _advance(self) -> Callable:
         """(thetas, states, count) -> (states, (returns, probed), ``[wave]`` on every device)."""
 
-        def advance(thetas, state, count):
-            def body(_, state):
-                return jax.vmap(self._train_step)(thetas, state)
+        def train_step(theta: MetaParams, state: TrainState) -> TrainState:
+            return self._agent.train_step(self._optimizer.transform(theta), state)[0]
 
+        def advance(thetas, state, count):
+            body = lambda _, state: jax.vmap(train_step)(thetas, state)  # noqa: E731
             state = jax.lax.fori_loop(0, count, body, state)
             row = jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state)
             return state, row
@@ -193,10 +194,6 @@ class Engine:
             return state, jax.lax.with_sharding_constraint(row, everywhere)
 
         return jax.jit(gathered, donate_argnums=1)
-
-    def _train_step(self, theta: MetaParams, state: TrainState) -> TrainState:
-        state, _ = self._agent.train_step(self._optimizer.transform(theta), state)
-        return state
 
 
 def part_of(on_progress: ProgressFunction | None, index: int, count: int) -> ProgressFunction:
