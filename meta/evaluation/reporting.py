@@ -38,22 +38,6 @@ class Wishes(NamedTuple):
     references: tuple[str, ...] = ()
 
 
-def check(wishes: Wishes, names: Sequence[str]) -> None:
-    """Raises a ``ValueError`` if something is wished for that is not there.
-
-    Args:
-      wishes: to check.
-      names: of the optimizers that results will be of.
-    """
-    check_references(wishes.references)
-    by = wishes.normalise_by
-    if by and by not in names:
-        raise ValueError(
-            f"--normalise_by={by}{did_you_mean(by, list(names))} is not among the optimizers "
-            f"evaluated: {', '.join(names)}"
-        )
-
-
 def check_references(names: Sequence[str]) -> None:
     """Raises a ``ValueError`` if one of the names is not in ``REFERENCES``."""
     for name in names:
@@ -76,7 +60,14 @@ def evaluate(request: Request, wishes: Wishes) -> str:
     """
     entries = contestants.resolve(request.optimizers, request.neutral_dormancy)
     store = Store(request.workdir, request.settings)
-    check(wishes, [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())])
+    check_references(wishes.references)
+    by = wishes.normalise_by
+    names = [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())]
+    if by and by not in names:
+        raise ValueError(
+            f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
+            f"evaluated: {', '.join(names)}"
+        )
     runner.evaluate(request.evaluation(entries), store)
     return write(store, wishes, entries)
 

@@ -9,21 +9,20 @@ import numpy as np
 
 
 class Checkpoints:
-    """The last few checkpoints of a run.
+    """The last two checkpoints of a run.
 
     Each is complete or absent: orbax writes to a temporary folder and renames it.
 
     Args:
       folder: where they lie; made if missing.
-      keep: how many to keep, the latest.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path):
         import orbax.checkpoint as ocp  # imported here, as it takes seconds
 
         self._ocp = ocp
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False
+            max_to_keep=2, create=True, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._folder = folder

@@ -246,13 +246,8 @@ class MetaGradientTrainer:
         gradients: list[MetaParams],
     ) -> tuple[MetaParams, optax.OptState, dict[str, jax.Array]]:
         """Averages over the agents whose gradient is finite, then over tasks, and updates."""
-        means, norms, skipped, usable = [], [], jnp.float32(0.0), []
-        for per_agent in gradients:
-            mean, norm, finite = _finite_mean(per_agent)
-            means.append(mean)
-            norms.append(jnp.where(finite, norm, jnp.nan))
-            skipped += jnp.sum(~finite)
-            usable.append(jnp.any(finite))
+        means, norms, finite = zip(*map(_finite_mean, gradients), strict=True)
+        usable = [jnp.any(mask) for mask in finite]
         count = jnp.maximum(1.0, sum(flag.astype(jnp.float32) for flag in usable))
         gradient = jax.tree.map(lambda *leaves: sum(leaves) / count, *means)
         updates, moved = self._outer.update(gradient, outer_state, theta)
@@ -262,14 +257,16 @@ class MetaGradientTrainer:
         theta, outer_state = jax.tree.map(
             lambda new, old: jnp.where(some, new, old), (new_theta, moved), (theta, outer_state)
         )
-        all_norms = jnp.concatenate(norms)
+        all_norms = jnp.concatenate(
+            [jnp.where(mask, norm, jnp.nan) for mask, norm in zip(finite, norms, strict=True)]
+        )
         start = optax.tree.norm(initial_theta)
         change = optax.tree.norm(jax.tree.map(jnp.subtract, theta, initial_theta))
         metrics = {
             "meta_gradient_norm": optax.tree.norm(gradient),
             "meta_gradient_agent_mean": jnp.nanmean(all_norms),
             "meta_gradient_agent_std": jnp.nanstd(all_norms),
-            "skipped_gradients": skipped,
+            "skipped_gradients": sum((jnp.sum(~mask) for mask in finite), jnp.float32(0.0)),
             "theta_norm": optax.tree.norm(theta),
             # A theta that starts at 0 has no relative change; its norm tells.
             "theta_relative_change": jnp.where(start > 0, change / jnp.maximum(start, 1e-12), 0.0),
