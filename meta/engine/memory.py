@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 
 from agents.base import Agent, TrainState
 from learned_opt.base import LearnedOptimizer
@@ -23,14 +22,7 @@ _CPU_BYTES = 64 * 2**20
 
 def tree_bytes(tree: object) -> int:
     """The bytes of a tree of arrays or of their shapes."""
-    return sum(_leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
-
-
-def _leaf_bytes(leaf: jax.Array | jax.ShapeDtypeStruct) -> int:
-    size = math.prod(leaf.shape)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return size * 8  # two words of Threefry
-    return size * np.dtype(leaf.dtype).itemsize
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def rollout_bytes(agent: Agent, state: TrainState) -> int:

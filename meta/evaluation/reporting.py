@@ -1,5 +1,6 @@
 """What an evaluation's folder tells: summary tables and plots of its results."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,13 +152,8 @@ def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[
 def _preset_notes(entries: Sequence[Contestant], table: results.Table) -> list[str]:
     """Says where a handcrafted optimizer runs with values that nobody tuned."""
     notes = []
-    for entry in entries:
-        tasks = [
-            task
-            for task in table.tasks()
-            if entry.lacks_preset(task) and entry.name in table.optimizers(task)
-        ]
-        for task in tasks:
+    for entry, task in itertools.product(entries, table.tasks()):
+        if entry.lacks_preset(task) and entry.name in table.optimizers(task):
             values = ", ".join(f"{k}={v:g}" for k, v in entry.hyperparameters(task).items())
             notes.append(
                 f"{entry.name} on {task}: no tuned values are shipped for this task, so these "

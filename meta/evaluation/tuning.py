@@ -129,12 +129,15 @@ def tune(search: Search) -> str:
         family, search.space, search.search, search.num_samples, request.seed, fixed
     )
     (task,) = request.tasks
+    block = runner.task_block(request, task)
+    # Baselines are tuned on the task itself: of a dataset, measured on validation examples.
+    setting = runner.setting(task, block)._replace(make=lambda: make_task(task, block))
     return run(
         Trials(
             request.workdir,
             request.settings,
             family,
-            setting(task, runner.task_block(request, task)),
+            setting,
             candidates,
             list(search.space),
             jax.random.fold_in(jax.random.key(request.seed), _STREAM),
@@ -182,11 +185,6 @@ def run(trials: Trials) -> str:
             agent["total_timesteps"],
         )
         return tuning_report.write(store.folder, about, scored)
-
-
-def setting(name: str, block: dict[str, Any]) -> runner.Setting:
-    """A task as baselines are tuned on it: of a dataset, measured on validation examples."""
-    return runner.setting(name, block)._replace(make=lambda: make_task(name, block))
 
 
 def check_criterion(name: str, asked_by: str) -> None:

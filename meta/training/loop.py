@@ -18,7 +18,7 @@ from meta.runs.checkpoints import Checkpoints
 from meta.runs.logs import open_logs
 from meta.runs.workdir import MetricsTable, Workdir
 from meta.training import evolution
-from meta.training.experiment import Experiment, build, describe_cost
+from meta.training.experiment import Experiment, describe_cost
 
 
 class TrainingState(NamedTuple):
@@ -37,28 +37,23 @@ class TrainingState(NamedTuple):
     best_step: jax.Array
 
 
-def run(config: dict[str, Any], workdir: str) -> TrainingState:
-    """Trains the optimizer that a config describes, or goes on where it was stopped.
+def train(experiment: Experiment, workdir: str) -> TrainingState:
+    """Trains an experiment's optimizer, or goes on where it was stopped.
 
     A run that has ended goes on, too, if the config asks for more meta-steps than it had; the
     result's held-out returns are then those of another theta, and are dropped.
 
     Args:
-      config: as plain dicts.
+      experiment: what to train.
       workdir: the run's folder.
 
     Returns:
       The state after the last meta-step.
 
     Raises:
-      ValueError, FileNotFoundError: bad input, before anything is compiled.
+      WorkdirError: the folder belongs to another run.
       progress.Stopped: stopped by a signal, after a checkpoint was written.
     """
-    return train(build(config), workdir)
-
-
-def train(experiment: Experiment, workdir: str) -> TrainingState:
-    """As ``run``, for an experiment that is built already: its compiled programs are kept."""
     folder = Workdir(workdir)
     resumed = folder.claim(experiment.config, length=("outer", experiment.outer_loop.length))
     print(f"training {experiment.optimizer_name} in {folder.path}", flush=True)
