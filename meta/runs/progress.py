@@ -54,7 +54,7 @@ class StopRequest:
 class Progress:
     """A progress bar over steps that report shares of themselves.
 
-    On a terminal it is a live bar; elsewhere a line at most every ``interval`` seconds.
+    On a terminal it is a live bar; elsewhere a line at most every 20 seconds.
 
     Args:
       label: shown in front.
