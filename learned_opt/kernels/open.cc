@@ -24,8 +24,6 @@ constexpr int ROWS = NORMALISED + USE_DORMANCY;
 constexpr int COMMON = USE_LAYER + SHARED;
 // Parameters whose squares are summed before they join a tensor's sums: sums of sums round less.
 constexpr int64_t CHUNK = 1024;
-// How many parameters ahead memory is asked for: there are more rows than CPUs foresee.
-constexpr int64_t AHEAD = 64;
 static_assert(CHUNK % BLOCK == 0 && SLACK >= 2 * LANES, "fits every width");
 
 // As open_update.pack_open lays them out.
@@ -99,10 +97,6 @@ void moments(const Rows& at, int64_t valid, Floats* sums) {
     }
     sums[i] += square.low + square.high;
   }
-}
-
-INLINE auto from_bias(const float* bias) {
-  return [bias](int j) { return block(bias[j]); };
 }
 
 // Dense layer (with centred weights), layer norm, ReLU.
