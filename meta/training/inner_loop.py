@@ -14,7 +14,6 @@ import optax
 from agents.base import Agent, TrainState
 from learned_opt import flat, kernels
 from learned_opt.base import LearnedOptimizer, MetaParams
-from meta.engine.population import theta_shapes
 from meta.engine.watching import Measure, Update, WatchedState, watched
 
 # What the backward pass recomputes: nothing; the inside of each optimizer update; or each
@@ -132,8 +131,8 @@ class InnerLoop(NamedTuple):
 
     def init(self, key: jax.Array) -> TrainState:
         """A new agent. The state's structure does not depend on theta."""
-        theta = jax.tree.map(jnp.zeros_like, theta_shapes(self.optimizer))
-        return self.agent.init(key, self._transform(theta))
+        shapes = jax.eval_shape(self.optimizer.init, jax.random.key(0))
+        return self.agent.init(key, self._transform(jax.tree.map(jnp.zeros_like, shapes)))
 
     def _transform(self, theta: MetaParams) -> optax.GradientTransformationExtraArgs:
         tx = self.optimizer.transform(theta)
