@@ -58,11 +58,9 @@ class RandomSearch:
     def describe_cost(self):
         return [f"{self.config.num_seeds} inner runs per trial and task"]
 
-    def initial_theta(self, key):
-        return self.optimizer.init(key) if self.start is None else self.start
-
     def init(self, key):
-        return State(self.initial_theta(key), jnp.float32(-jnp.inf), key, jnp.int32(0))
+        theta = self.optimizer.init(key) if self.start is None else self.start
+        return State(theta, jnp.float32(-jnp.inf), key, jnp.int32(0))
 
     def step(self, state, on_progress=None):
         """Tries one theta; a failed one scores NaN and is never kept."""

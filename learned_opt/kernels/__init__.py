@@ -1,6 +1,6 @@
 """Learned updates as compiled kernels for CPUs; see README.md. All that others may import."""
 
-from learned_opt.kernels.choice import KERNELS, wanted
+from learned_opt.kernels.build import KERNELS, wanted
 from learned_opt.kernels.open_update import OpenSpec, Operands, Plan, pack_open, run_open
 from learned_opt.kernels.recurrent_update import (
     MAX_HIDDEN_SIZE,

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from absl import logging
 
+KERNELS = ("auto", "xla", "fused")
 _FOLDER = Path(__file__).parent
 _INTERFACE = Path("xla/ffi/api/c_api.h")  # of XLA, in jax.ffi.include_dir()
 # The cache folder, where the default will not do.
@@ -55,8 +57,29 @@ class Compiler(NamedTuple):
     identity: str
 
 
+def wanted(kernel: str) -> bool:
+    """Whether a kernel is to be used where this process computes by default.
+
+    Args:
+      kernel: ``auto`` (if it can), ``xla`` (never) or ``fused`` (or else an error).
+
+    Raises:
+      ValueError: ``fused``, and it cannot be used; names the reason and the fix.
+    """
+    if kernel == "xla":
+        return False
+    reason = obstacle()
+    if reason and kernel == "fused":
+        raise ValueError(f"kernel='fused' cannot be used here: {reason}")
+    if reason and jax.default_backend() == "cpu":
+        logging.log_first_n(logging.WARNING, "Learned updates run by XLA, slower: %s", 1, reason)
+    return not reason
+
+
 def obstacle() -> str:
-    """Why nothing can be compiled here, and what to do about it; empty if it can."""
+    """Why kernels cannot be used here, and what to do about it; empty if they can."""
+    if jax.default_backend() != "cpu":
+        return f"it is for CPUs, and JAX uses the backend {jax.default_backend()!r}"
     if os.name != "posix" or sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return "it is for little-endian machines of 64 bits with Linux or macOS"
     found = _find_compiler()

@@ -5,16 +5,10 @@
 // stack, in the first-level cache. The logarithms are computed in both passes, which is
 // cheaper than writing them to memory.
 //
-// The file is compiled for one Spec (open_update.py), whose constants come before it:
-//   HIDDEN, WIDTH, OUTPUTS          sizes of the network
-//   DECAYS[]                        of the momenta
-//   USE_PARAMETER, USE_MOMENTUM, USE_GRADIENT, USE_DORMANCY, USE_LAYER   inputs
-//   SHARED                          inputs that are the same for all parameters
-//   NOISE                           none, given as an operand, or drawn here from a key
-//   DIRECTION_MULTIPLIER, MAGNITUDE_MULTIPLIER, NOISE_MULTIPLIER
-//   ZERO_MEAN, LOG_EPSILON, MOMENT_EPSILON, NORM_EPSILON
-//   ERFINV_CENTRE, ERFINV_TAIL      random_normal's, ascending powers
-//   SLACK                           floats of the workspace beyond the draws
+// The file is compiled for one OpenSpec (open_update.py), whose fields come before it as
+// constants in capitals (a MULTIPLIER each of DIRECTION, MAGNITUDE and NOISE), beside
+// ERFINV_CENTRE and ERFINV_TAIL (random_normal's, ascending powers) and SLACK, the floats of the
+// workspace beyond the draws.
 
 #include "simd.h"
 #include "xla.h"
@@ -30,8 +24,6 @@ constexpr int ROWS = NORMALISED + USE_DORMANCY;
 constexpr int COMMON = USE_LAYER + SHARED;
 // Parameters whose squares are summed before they join a tensor's sums: sums of sums round less.
 constexpr int64_t CHUNK = 1024;
-// How many parameters ahead memory is asked for: there are more rows than CPUs foresee.
-constexpr int64_t AHEAD = 64;
 static_assert(CHUNK % BLOCK == 0 && SLACK >= 2 * LANES, "fits every width");
 
 // As open_update.pack_open lays them out.
@@ -105,10 +97,6 @@ void moments(const Rows& at, int64_t valid, Floats* sums) {
     }
     sums[i] += square.low + square.high;
   }
-}
-
-INLINE auto from_bias(const float* bias) {
-  return [bias](int j) { return block(bias[j]); };
 }
 
 // Dense layer (with centred weights), layer norm, ReLU.

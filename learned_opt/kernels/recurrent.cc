@@ -10,12 +10,8 @@
 // A last, partial block goes by way of a stage: zeros but for what is copied there, which give
 // nothing to theta's gradients, as all cotangents are zero.
 //
-// The file is compiled for one Spec (recurrent_update.py), whose constants come before it:
-//   FAMILY                          OPTIM4RL, LINEAR or L2LGD2
-//   BRANCHES, HIDDEN                how many GRUs, and their units
-//   INPUTS, OUTPUTS                 of each GRU, and of the dense layer on it
-//   ROOT_EPSILON, LOG_EPSILON, LOG_RANGE, EXP_LOG_RANGE   of the formulas
-//   SPAN, TAPE_FLOATS               parameters on a tape, and its size
+// The file is compiled for one RecurrentSpec (recurrent_update.py), whose fields come before it
+// as constants in capitals, beside EXP_LOG_RANGE, SPAN (parameters on a tape) and TAPE_FLOATS.
 
 #include "recurrent_derivative.h"
 #include "recurrent_network.h"

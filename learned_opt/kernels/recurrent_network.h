@@ -9,9 +9,6 @@ enum { OPTIM4RL, LINEAR, L2LGD2 };  // FAMILY
 
 namespace {
 
-// How many parameters ahead memory is asked for: there are more rows than CPUs foresee.
-constexpr int64_t AHEAD = 64;
-
 // ----- theta
 
 // One dense layer and one GRU of theta, as it is flattened; T is float, or what sums it up.
@@ -156,7 +153,7 @@ INLINE void run_gru(const Weights& w, const Block* x, const Block* old, Gates& g
   product<HIDDEN>(
       w.gates, [&](int j) { return with_inputs(w.gates_bias[j], w.gates_inputs, j); }, old,
       g.gates);
-  product<HIDDEN>(w.recurrent, [&](int j) { return block(w.recurrent_bias[j]); }, old, g.recurrent);
+  product<HIDDEN>(w.recurrent, from_bias(w.recurrent_bias), old, g.recurrent);
   tanh_all(g.gates);
   for (int j = 0; j < HIDDEN; j++) {
     g.gates[j] = g.gates[j] * 0.5f + 0.5f;
@@ -170,7 +167,7 @@ INLINE void run_gru(const Weights& w, const Block* x, const Block* old, Gates& g
 }
 
 INLINE void run_dense(const Weights& w, const Block* hidden, Block* outputs) {
-  product<HIDDEN>(w.dense, [&](int o) { return block(w.dense_bias[o]); }, hidden, outputs);
+  product<HIDDEN>(w.dense, from_bias(w.dense_bias), hidden, outputs);
 }
 
 // Where rows of all branches lie that belong to hidden values; a branch's are `stride` apart.

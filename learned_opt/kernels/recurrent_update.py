@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt import base
-from learned_opt.kernels import build, choice
+from learned_opt.kernels import build
 
 # The stack of a thread has room for the sums of two GRUs of this size.
 MAX_HIDDEN_SIZE = 16
@@ -84,7 +84,7 @@ class RecurrentSpec:
 
 
 def recurrent_wanted(kernel: str, hidden_size: int) -> bool:
-    """Whether to use the fused update; see ``choice.wanted``.
+    """Whether to use the fused update; see ``build.wanted``.
 
     Args:
       kernel: ``auto``, ``xla`` or ``fused``.
@@ -98,7 +98,7 @@ def recurrent_wanted(kernel: str, hidden_size: int) -> bool:
             f"kernel='fused' is for a hidden_size of at most {MAX_HIDDEN_SIZE}, got "
             f"{hidden_size}: use kernel='xla' or 'auto'"
         )
-    return hidden_size <= MAX_HIDDEN_SIZE and choice.wanted(kernel)
+    return hidden_size <= MAX_HIDDEN_SIZE and build.wanted(kernel)
 
 
 def make_update(spec: RecurrentSpec, definition: Update) -> Update:
@@ -200,6 +200,10 @@ def make_stretch(spec: RecurrentSpec, definition: Update, factor: float) -> Call
       totals.
     """
 
+    @jax.custom_vjp
+    def stretch(theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals) -> Totals:
+        return totals
+
     def forward(
         theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals
     ) -> tuple[Totals, _Kept]:
@@ -215,10 +219,6 @@ def make_stretch(spec: RecurrentSpec, definition: Update, factor: float) -> Call
             default=functools.partial(_meta_gradient, definition),
         )
         return by_theta, None, None, None
-
-    @jax.custom_vjp
-    def stretch(theta: jax.Array, gradients: jax.Array, hidden: Hidden, totals: Totals) -> Totals:
-        return forward(theta, gradients, hidden, totals)[0]
 
     stretch.defvjp(forward, backward)
     return stretch

@@ -56,6 +56,9 @@ INLINE float sum_of_lanes(Floats x) {
 
 // ----- memory
 
+// How many parameters ahead memory is asked for: there are more rows than CPUs foresee.
+constexpr int64_t AHEAD = 64;
+
 INLINE Floats load_floats(const float* at) { return *(const Stored*)at; }
 INLINE void store(Floats x, float* at) { *(Stored*)at = x; }
 INLINE Block load(const float* at) { return {load_floats(at), load_floats(at + LANES)}; }
@@ -196,6 +199,11 @@ INLINE void tanh_all(Block (&x)[COUNT]) {
 }
 
 // ----- a matrix product
+
+// Where the sums of a dense layer's product start.
+INLINE auto from_bias(const float* bias) {
+  return [bias](int j) { return block(bias[j]); };
+}
 
 // out[j] = start(j) + sum over k < ROWS of x[k] w[k][j], a tile of columns at a time in registers.
 template <int ROWS, int COLUMNS, typename Start>

@@ -110,7 +110,7 @@ def report(name: str, repeats: int) -> str:
 
 def _kept_bytes(pipeline: Pipeline, recorded: bool) -> int:
     """What an agent's iteration leaves for the backward pass: its gradient, optimizer state."""
-    state = pipeline.agent_shapes()
+    state = pipeline.agent_shapes
     return tree_bytes(state.params) + (0 if recorded else tree_bytes(state.opt_state))
 
 

@@ -2,11 +2,9 @@
 
 import math
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 
 from agents.base import Agent, TrainState
 from learned_opt.base import LearnedOptimizer
@@ -22,46 +20,26 @@ _CPU_MEMBERS = 8
 _CPU_BYTES = 64 * 2**20
 
 
-class MemberCost(NamedTuple):
-    """Bytes that one member takes.
-
-    Attributes:
-      state: what is carried between iterations: parameters, optimizer, environments.
-      rollout: one iteration's data.
-    """
-
-    state: int
-    rollout: int
-
-    @property
-    def total(self) -> int:
-        """With temporaries, estimated."""
-        return int(_TEMPORARIES * (self.state + self.rollout))
-
-
 def tree_bytes(tree: object) -> int:
     """The bytes of a tree of arrays or of their shapes."""
-    return sum(_leaf_bytes(leaf) for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _leaf_bytes(leaf: jax.Array | jax.ShapeDtypeStruct) -> int:
-    size = math.prod(leaf.shape)
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return size * 8  # two words of Threefry
-    return size * np.dtype(leaf.dtype).itemsize
+def rollout_bytes(agent: Agent, state: TrainState) -> int:
+    """The bytes of one iteration's data, of an agent with this state (or its shapes)."""
+    per_env = math.prod(state.observation.shape) // state.observation.shape[0]
+    # Observation, action, log-probability, value, advantage, reward and the ends of steps.
+    return agent.steps_per_iteration * (per_env + 8) * 4
 
 
-def member_cost(optimizer: LearnedOptimizer, agent: Agent) -> MemberCost:
-    """The memory of one member, from shapes alone: nothing is compiled or run."""
+def member_cost(optimizer: LearnedOptimizer, agent: Agent) -> int:
+    """The bytes that one member takes, from shapes alone: nothing is compiled or run."""
 
     def start(key: jax.Array) -> TrainState:
         return agent.init(key, optimizer.transform(optimizer.init(key)))
 
     state = jax.eval_shape(start, jax.random.key(0))
-    per_env = math.prod(state.observation.shape) // state.observation.shape[0]
-    # Observation, action, log-probability, value, advantage, reward and the ends of steps.
-    rollout = agent.steps_per_iteration * (per_env + 8) * 4
-    return MemberCost(tree_bytes(state), rollout)
+    return int(_TEMPORARIES * (tree_bytes(state) + rollout_bytes(agent, state)))
 
 
 def device_memory(device: jax.Device) -> int:
@@ -72,18 +50,27 @@ def device_memory(device: jax.Device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def share_of(population: int, mesh: Mesh) -> int:
+def budget(devices: Sequence[jax.Device]) -> float:
+    """Bytes that inner loops may take on each of some devices."""
+    total = _SHARE * device_memory(devices[0])
+    # Simulated devices share the host's memory.
+    return total / len(devices) if devices[0].platform == "cpu" else total
+
+
+def share_of(population: int, devices: Sequence[jax.Device]) -> int:
     """Members of a population that each device would run at once if memory were no matter.
 
     On CPUs half of them, so that two devices share a small population; elsewhere as many as
     share it out evenly.
     """
-    if mesh.devices.flat[0].platform == "cpu":
+    if devices[0].platform == "cpu":
         return max(1, population // 2)
-    return math.ceil(population / mesh.devices.size)
+    return math.ceil(population / len(devices))
 
 
-def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, wanted: int, mesh: Mesh) -> int:
+def members_that_fit(
+    optimizer: LearnedOptimizer, agent: Agent, wanted: int, devices: Sequence[jax.Device]
+) -> int:
     """How many members each device should run at once: at most ``wanted``.
 
     On CPUs the number depends on the inner loop and ``wanted`` alone, so that any number of
@@ -92,17 +79,12 @@ def members_that_fit(optimizer: LearnedOptimizer, agent: Agent, wanted: int, mes
     Raises:
       ValueError: not even one member fits; names both sizes.
     """
-    cost = member_cost(optimizer, agent).total
-    device = mesh.devices.flat[0]
-    budget = _SHARE * device_memory(device)
-    on_cpu = device.platform == "cpu"
-    if on_cpu:
-        budget /= mesh.devices.size  # simulated devices share the host's memory
+    cost, most = member_cost(optimizer, agent), budget(devices)
+    if devices[0].platform == "cpu":
         wanted = max(1, min(wanted, _CPU_MEMBERS, _CPU_BYTES // cost))
-    if cost > budget:
+    if cost > most:
         raise ValueError(
-            f"one inner loop needs about {cost / 2**30:.1f} GiB, but only "
-            f"{budget / 2**30:.1f} GiB may be used: reduce num_envs, num_steps or the "
-            "network's widths"
+            f"one inner loop needs about {cost / 2**30:.1f} GiB, but only {most / 2**30:.1f} GiB "
+            "may be used: reduce num_envs, num_steps or the network's widths"
         )
-    return min(wanted, int(budget // cost))
+    return min(wanted, int(most // cost))

@@ -29,6 +29,7 @@ ProgressFunction = Callable[[float], None]
 Series = dict[str, np.ndarray]  # name -> [P, K]
 
 _AXIS = "members"
+_OWN, _ALL = PartitionSpec(_AXIS), PartitionSpec()  # a device's own part; the whole, on each
 
 
 class Recording(NamedTuple):
@@ -44,11 +45,6 @@ class Recording(NamedTuple):
     env_steps: np.ndarray
     episode_return: np.ndarray
     probed: Series
-
-
-def default_devices() -> list[jax.Device]:
-    """All devices of all processes."""
-    return list(jax.devices())
 
 
 class Engine:
@@ -82,12 +78,14 @@ class Engine:
         self._agent = agent
         self._probe, self._series = probe, series
         self._requested = members_per_device
-        self._mesh = Mesh(np.array(devices or default_devices()), (_AXIS,))
+        self._devices = devices or jax.devices()
+        self._mesh = Mesh(np.array(self._devices), (_AXIS,))
+        self._per_device = functools.partial(jax.shard_map, mesh=self._mesh, check_vma=False)
         self._pace = Pace()
 
     @property
     def num_devices(self) -> int:
-        return self._mesh.devices.size
+        return len(self._devices)
 
     def members_per_device(self, population: int) -> int:
         """How many members each device runs at once.
@@ -96,9 +94,9 @@ class Engine:
         in waves of the same size: another size would be another program to compile.
         """
         if not self._requested:
-            wanted = memory.share_of(population, self._mesh)
+            wanted = memory.share_of(population, self._devices)
             self._requested = memory.members_that_fit(
-                self._optimizer, self._agent, wanted, self._mesh
+                self._optimizer, self._agent, wanted, self._devices
             )
         return self._requested
 
@@ -130,11 +128,7 @@ class Engine:
         for index, start in enumerate(starts):
             # The last wave is filled up with repetitions of the last member.
             members = np.minimum(np.arange(start, start + wave), population - 1)
-
-            def report(share: float, index: int = index) -> None:
-                if on_progress is not None:
-                    on_progress((index + share) / len(starts))
-
+            report = part_of(on_progress, index, len(starts))
             columns.append(self._run_wave(thetas, keys, members, record_at, report))
         returns, probed = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
         env_steps = np.array(record_at) * self._agent.steps_per_iteration
@@ -164,77 +158,62 @@ class Engine:
         return stacked
 
     @functools.cached_property
-    def _sharded(self) -> NamedSharding:
-        return NamedSharding(self._mesh, PartitionSpec(_AXIS))
-
-    @functools.cached_property
-    def _replicated(self) -> NamedSharding:
-        return NamedSharding(self._mesh, PartitionSpec())
-
-    @functools.cached_property
     def _take(self) -> Callable:
         """Picks the members of a wave, placed on their devices."""
 
         def take(thetas, keys, members):
             return jax.tree.map(lambda leaf: leaf[members], (thetas, keys))
 
-        return jax.jit(take, out_shardings=self._sharded)
+        return jax.jit(take, out_shardings=NamedSharding(self._mesh, _OWN))
 
     @functools.cached_property
     def _start(self) -> Callable[[MetaParams, jax.Array], TrainState]:
         def start(theta: MetaParams, key: jax.Array) -> TrainState:
             return self._agent.init(key, self._optimizer.transform(theta))
 
-        return jax.jit(self._per_device(jax.vmap(start), (_AXIS, _AXIS), _AXIS))
+        return jax.jit(self._per_device(jax.vmap(start), in_specs=(_OWN, _OWN), out_specs=_OWN))
 
     @functools.cached_property
     def _advance(self) -> Callable:
         """(thetas, states, count) -> (states, (returns, probed), ``[wave]`` on every device)."""
 
-        def advance(thetas, state, count):
-            def body(_, state):
-                return jax.vmap(self._train_step)(thetas, state)
+        def train_step(theta: MetaParams, state: TrainState) -> TrainState:
+            return self._agent.train_step(self._optimizer.transform(theta), state)[0]
 
+        def advance(thetas, state, count):
+            body = lambda _, state: jax.vmap(train_step)(thetas, state)  # noqa: E731
             state = jax.lax.fori_loop(0, count, body, state)
             row = jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state)
             return state, row
 
-        specs = (_AXIS, _AXIS, None)
-        program = self._per_device(advance, specs, (_AXIS, _AXIS))
+        program = self._per_device(advance, in_specs=(_OWN, _OWN, _ALL), out_specs=(_OWN, _OWN))
+        everywhere = NamedSharding(self._mesh, _ALL)
 
         def gathered(thetas, state, count):
             state, row = program(thetas, state, count)
-            return state, jax.lax.with_sharding_constraint(row, self._replicated)
+            return state, jax.lax.with_sharding_constraint(row, everywhere)
 
         return jax.jit(gathered, donate_argnums=1)
 
-    def _train_step(self, theta: MetaParams, state: TrainState) -> TrainState:
-        state, _ = self._agent.train_step(self._optimizer.transform(theta), state)
-        return state
 
-    def _per_device(self, function: Callable, in_axes: Any, out_axes: Any) -> Callable:
-        """The function on each device's own members: no communication, no padding."""
+def part_of(on_progress: ProgressFunction | None, index: int, count: int) -> ProgressFunction:
+    """Reports the progress of one of ``count`` equal parts as that of the whole."""
 
-        def spec(axes):
-            return jax.tree.map(
-                lambda axis: PartitionSpec(axis) if axis else PartitionSpec(),
-                axes,
-                is_leaf=lambda axis: axis is None,
-            )
+    def report(share: float) -> None:
+        if on_progress is not None:
+            on_progress((index + share) / count)
 
-        return jax.shard_map(
-            function,
-            mesh=self._mesh,
-            in_specs=spec(in_axes),
-            out_specs=spec(out_axes),
-            check_vma=False,
-        )
+    return report
 
 
 def _finite_return(state: TrainState) -> jax.Array:
     """The last episodes' mean return, and NaN if the agent's parameters are not finite."""
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)]
-    return jnp.where(jnp.all(jnp.stack(finite)), jnp.mean(state.episode_return), jnp.nan)
+    return jnp.where(all_finite(state.params), jnp.mean(state.episode_return), jnp.nan)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all numbers of a tree of arrays are finite, bool scalar."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _record_points(num_iterations: int, points: int) -> list[int]:
@@ -243,6 +222,14 @@ def _record_points(num_iterations: int, points: int) -> list[int]:
         raise ValueError(f"points must be at least 1, got {points}")
     ideal = np.linspace(0, num_iterations, min(points, num_iterations) + 1)[1:]
     return sorted({round(value) for value in ideal.tolist()})
+
+
+def theta_shapes(optimizer: LearnedOptimizer) -> MetaParams:
+    """Theta as shapes; ``ValueError`` if the optimizer has none."""
+    shapes = jax.eval_shape(optimizer.init, jax.random.key(0))
+    if not jax.tree.leaves(shapes):
+        raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
+    return shapes
 
 
 def broadcast_theta(theta: MetaParams, count: int) -> MetaParams:

@@ -19,6 +19,7 @@ from learned_opt.names import did_you_mean
 
 AnyAgent = ActorCriticAgent | SupervisedAgent
 AnyConfig = AgentConfig | SupervisedConfig
+_Agents = tuple[AnyAgent, AnyAgent | None]  # to train, and for final comparisons
 
 
 class Task(NamedTuple):
@@ -80,12 +81,10 @@ class _Kind(NamedTuple):
     """
 
     config: type[AgentConfig] | type[SupervisedConfig]
-    make: Callable[[Any, str, dict[str, Any]], tuple[AnyAgent, AnyAgent | None]]
+    make: Callable[[Any, str, dict[str, Any]], _Agents]
 
 
-def _actor_critic(
-    config: AgentConfig, env: str, options: dict[str, Any]
-) -> tuple[AnyAgent, AnyAgent | None]:
+def _actor_critic(config: AgentConfig, env: str, options: dict[str, Any]) -> _Agents:
     if task_presets.is_dataset(env):
         raise ValueError(
             f"{env!r} is a dataset, and {config.algorithm} needs an environment; give the agent "
@@ -94,9 +93,7 @@ def _actor_critic(
     return make_agent(config, environments.make(env, **options)), None
 
 
-def _supervised(
-    config: SupervisedConfig, env: str, options: dict[str, Any]
-) -> tuple[AnyAgent, AnyAgent | None]:
+def _supervised(config: SupervisedConfig, env: str, options: dict[str, Any]) -> _Agents:
     if not task_presets.is_dataset(env):
         raise ValueError(
             f"{env!r} is an environment, and the agent 'supervised' needs a dataset: give "

@@ -1,5 +1,6 @@
 """What an evaluation's folder tells: summary tables and plots of its results."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,22 +39,6 @@ class Wishes(NamedTuple):
     references: tuple[str, ...] = ()
 
 
-def check(wishes: Wishes, names: Sequence[str]) -> None:
-    """Raises a ``ValueError`` if something is wished for that is not there.
-
-    Args:
-      wishes: to check.
-      names: of the optimizers that results will be of.
-    """
-    check_references(wishes.references)
-    by = wishes.normalise_by
-    if by and by not in names:
-        raise ValueError(
-            f"--normalise_by={by}{did_you_mean(by, list(names))} is not among the optimizers "
-            f"evaluated: {', '.join(names)}"
-        )
-
-
 def check_references(names: Sequence[str]) -> None:
     """Raises a ``ValueError`` if one of the names is not in ``REFERENCES``."""
     for name in names:
@@ -76,7 +61,14 @@ def evaluate(request: Request, wishes: Wishes) -> str:
     """
     entries = contestants.resolve(request.optimizers, request.neutral_dormancy)
     store = Store(request.workdir, request.settings)
-    check(wishes, [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())])
+    check_references(wishes.references)
+    by = wishes.normalise_by
+    names = [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())]
+    if by and by not in names:
+        raise ValueError(
+            f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
+            f"evaluated: {', '.join(names)}"
+        )
     runner.evaluate(request.evaluation(entries), store)
     return write(store, wishes, entries)
 
@@ -161,13 +153,8 @@ def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[
 def _preset_notes(entries: Sequence[Contestant], table: results.Table) -> list[str]:
     """Says where a handcrafted optimizer runs with values that nobody tuned."""
     notes = []
-    for entry in entries:
-        tasks = [
-            task
-            for task in table.tasks()
-            if entry.lacks_preset(task) and entry.name in table.optimizers(task)
-        ]
-        for task in tasks:
+    for entry, task in itertools.product(entries, table.tasks()):
+        if entry.lacks_preset(task) and entry.name in table.optimizers(task):
             values = ", ".join(f"{k}={v:g}" for k, v in entry.hyperparameters(task).items())
             notes.append(
                 f"{entry.name} on {task}: no tuned values are shipped for this task, so these "

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 
 from agents import task_presets
 from learned_opt.base import MetaParams
@@ -23,7 +21,7 @@ from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, broadcast_theta, default_devices, seed_keys
+from meta.engine.population import Engine, broadcast_theta, seed_keys
 from meta.engine.tasks import Task, make_agent_config, make_task
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.store import Cell, Store
@@ -92,7 +90,7 @@ class Request:
 
     def evaluation(self, contestants: Sequence[Contestant]) -> "Evaluation":
         """What it comes to, with these contestants."""
-        on_cpu = default_devices()[0].platform == "cpu"
+        on_cpu = jax.devices()[0].platform == "cpu"
         if self.untrained:
             contestants = [each for one in contestants for each in (one, *one.controls())]
         return Evaluation(
@@ -152,20 +150,19 @@ class Evaluation(NamedTuple):
     seeds_per_device: int = 0
 
 
-class Job(NamedTuple):
-    """A contestant on a task: its cell, and the seeds that are missing there."""
+class Run(NamedTuple):
+    """A contestant on a task: its cell, the seeds missing there, and what they take.
+
+    Attributes:
+      contestant, cell: whose results are missing.
+      missing: seeds.
+      task, trained: built.
+      width: seeds per device.
+    """
 
     contestant: Contestant
-    setting: Setting
     cell: Cell
     missing: list[int]
-    width: int
-
-
-class Run(NamedTuple):
-    """A job with what it takes: the task, the optimizer, and seeds per device."""
-
-    job: Job
     task: Task
     trained: TrainedOptimizer
     width: int
@@ -173,9 +170,9 @@ class Run(NamedTuple):
     @property
     def program(self) -> tuple:
         """Runs of the same one are compiled once."""
-        trained, contestant = self.trained.metadata, self.job.contestant
+        trained = self.trained.metadata
         options = json.dumps([trained["name"], trained.get("options")], sort_keys=True)
-        return self.job.cell.task, options, contestant.neutral_dormancy, self.width
+        return self.cell.task, options, self.contestant.neutral_dormancy, self.width
 
 
 def evaluate(
@@ -196,10 +193,9 @@ def evaluate(
     """
     for cell in cells(evaluation):
         store.check_cell(cell)
-    jobs = [job for job in _jobs(evaluation, store) if job.missing]
     if store.folder.results.exists():
         results.read(store.folder.results)  # raises on a table of another version
-    runs = _prepare(evaluation, jobs)  # raises before anything runs
+    runs = _prepare(evaluation, store)  # raises before anything runs
     with store.writing():
         if runs:
             _compute(evaluation, store, runs, make_engine or Engine)
@@ -208,35 +204,15 @@ def evaluate(
 
 def cells(evaluation: Evaluation) -> list[Cell]:
     """All cells that an evaluation asks for."""
-    return [_cell(contestant, task) for contestant, task in _pairs(evaluation)]
+    return [cell for _, _, cell in _cells(evaluation)]
 
 
-def _pairs(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting]]:
+def _cells(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting, Cell]]:
     for task in evaluation.settings:
-        for contestant in evaluation.contestants:
-            if not contestant.tasks or task.name in contestant.tasks:
-                yield contestant, task
-
-
-def _cell(contestant: Contestant, task: Setting) -> Cell:
-    identity = {"optimizer": contestant.identity(task.name), "task": task.identity}
-    return Cell(task.name, contestant.name, identity, contestant.source)
-
-
-def _jobs(evaluation: Evaluation, store: Store) -> Iterator[Job]:
-    """All cells, with what is missing of each."""
-    for contestant, task in _pairs(evaluation):
-        cell = _cell(contestant, task)
-        done = store.curves(cell.task, cell.optimizer)
-        missing = [seed for seed in range(evaluation.num_seeds) if seed not in done]
-        width = store.width(cell)
-        if width and evaluation.seeds_per_device not in (0, width):
-            raise ValueError(
-                f"--chunk={evaluation.seeds_per_device}: results of {cell.optimizer} on "
-                f"{cell.task} in {store.folder.path} are of chunks of {width} seeds per device, "
-                "and batching changes results; leave the flag out, or give another --workdir"
-            )
-        yield Job(contestant, task, cell, missing, width)
+        for one in evaluation.contestants:
+            if not one.tasks or task.name in one.tasks:
+                identity = {"optimizer": one.identity(task.name), "task": task.identity}
+                yield one, task, Cell(task.name, one.name, identity, one.source)
 
 
 def task_block(request: Request, task: str) -> dict[str, Any]:
@@ -262,29 +238,46 @@ def task_block(request: Request, task: str) -> dict[str, Any]:
     }
 
 
-def _prepare(evaluation: Evaluation, jobs: list[Job]) -> list[Run]:
-    """Builds tasks and optimizers, and sees whether they fit: nothing is compiled.
+def _prepare(evaluation: Evaluation, store: Store) -> list[Run]:
+    """What is missing, with tasks and optimizers built and seen to fit: nothing is compiled.
 
     Raises:
-      ValueError: they do not fit, or one cannot be made.
+      ValueError: they do not fit, one cannot be made, or the folder has other chunks.
     """
-    tasks = {job.setting.name: job.setting for job in jobs}
-    made = {name: setting.make() for name, setting in tasks.items()}
-    runs, fitting = [], set()
-    for job in jobs:
-        task = made[job.setting.name]
-        trained = load(job.contestant, job.setting.name, task)
-        run = Run(job, task, trained, _width(evaluation, job, task, trained))
-        if job.contestant.is_learned and run.program not in fitting:
-            _check_fit(job.contestant.name, task, trained)
+    runs: list[Run] = []
+    tasks: dict[str, Task] = {}
+    fitting = set()
+    for contestant, setting, cell in _cells(evaluation):
+        width = _width(evaluation, store, cell)
+        done = store.curves(cell.task, cell.optimizer)
+        missing = [seed for seed in range(evaluation.num_seeds) if seed not in done]
+        if not missing:
+            continue
+        if cell.task not in tasks:
+            tasks[cell.task] = setting.make()
+        task = tasks[cell.task]
+        trained = contestant.load(cell.task).for_run(task.inner_updates)
+        width = width or memory.members_that_fit(
+            trained.optimizer, task.agent, evaluation.wanted, jax.devices()
+        )
+        run = Run(contestant, cell, missing, task, trained, width)
+        if contestant.is_learned and run.program not in fitting:
+            _check_fit(contestant.name, task, trained)
         fitting.add(run.program)
         runs.append(run)
     return runs
 
 
-def load(contestant: Contestant, task_name: str, task: Task) -> TrainedOptimizer:
-    """A contestant's optimizer, built for the length of the task's runs."""
-    return contestant.load(task_name).for_run(task.inner_updates)
+def _width(evaluation: Evaluation, store: Store, cell: Cell) -> int:
+    """Seeds per device: as it was in this cell, or as asked for; 0: what fits."""
+    width = store.width(cell)
+    if width and evaluation.seeds_per_device not in (0, width):
+        raise ValueError(
+            f"--chunk={evaluation.seeds_per_device}: results of {cell.optimizer} on "
+            f"{cell.task} in {store.folder.path} are of chunks of {width} seeds per device, "
+            "and batching changes results; leave the flag out, or give another --workdir"
+        )
+    return width or evaluation.seeds_per_device
 
 
 def build(contestant: Contestant, setting: Setting) -> tuple[Task, TrainedOptimizer]:
@@ -294,7 +287,7 @@ def build(contestant: Contestant, setting: Setting) -> tuple[Task, TrainedOptimi
       ValueError: they do not fit, or one cannot be made.
     """
     task = setting.make()
-    trained = load(contestant, setting.name, task)
+    trained = contestant.load(setting.name).for_run(task.inner_updates)
     if contestant.is_learned:
         _check_fit(contestant.name, task, trained)
     return task, trained
@@ -317,21 +310,13 @@ def _check_fit(name: str, task: Task, trained: TrainedOptimizer) -> None:
         ) from error
 
 
-def _width(evaluation: Evaluation, job: Job, task: Task, trained: TrainedOptimizer) -> int:
-    """Seeds per device: as it was in this cell, as asked for, or what fits."""
-    if job.width or evaluation.seeds_per_device:
-        return job.width or evaluation.seeds_per_device
-    mesh = Mesh(np.array(default_devices()), ("seeds",))
-    return memory.members_that_fit(trained.optimizer, task.agent, evaluation.wanted, mesh)
-
-
 def _compute(
     evaluation: Evaluation, store: Store, runs: list[Run], make_engine: Callable[..., Engine]
 ) -> None:
     """Runs all chunks with something missing."""
     print(_describe(runs), flush=True)
-    devices = len(default_devices())
-    total = sum(len(_chunks(run.job, run.width * devices)) for run in runs)
+    devices = len(jax.devices())
+    total = sum(len(_chunks(run.missing, run.width * devices)) for run in runs)
     engines: dict[tuple, Engine] = {}
     stop = progress.StopRequest()
     with stop.listening(), progress.Progress("evaluation", total, stop) as bar:
@@ -340,17 +325,17 @@ def _compute(
                 engines[run.program] = make_engine(
                     run.trained.optimizer, run.task.agent, members_per_device=run.width
                 )
-            store.begin(run.job.cell, run.width)
-            for chunk in _chunks(run.job, run.width * devices):
+            store.begin(run.cell, run.width)
+            for chunk in _chunks(run.missing, run.width * devices):
                 _run_chunk(evaluation, store, run, engines[run.program], chunk, bar)
                 bar.step()
             store.write_results()
 
 
-def _chunks(job: Job, size: int) -> list[tuple[int, list[int]]]:
+def _chunks(missing: list[int], size: int) -> list[tuple[int, list[int]]]:
     """(first place, missing seeds) of every chunk of which seeds are missing."""
     chunks: dict[int, list[int]] = {}
-    for seed in job.missing:
+    for seed in missing:
         chunks.setdefault(seed - seed % size, []).append(seed)
     return list(chunks.items())
 
@@ -375,7 +360,7 @@ def _run_chunk(
     )
     places = [seed - first for seed in seeds]
     store.write_chunk(
-        run.job.cell,
+        run.cell,
         seeds,
         recording.env_steps,
         recording.episode_return[places],
@@ -385,7 +370,7 @@ def _run_chunk(
 
 def _thetas(run: Run, key: jax.Array, first: int, count: int) -> MetaParams:
     """Theta of each place, each leaf ``[count, ...]``; an untrained one is drawn for each."""
-    contestant = run.job.contestant
+    contestant = run.contestant
     if not contestant.untrained:
         return broadcast_theta(run.trained.theta, count)
     if contestant.initial_theta is not None:
@@ -399,14 +384,14 @@ def _thetas(run: Run, key: jax.Array, first: int, count: int) -> MetaParams:
 
 def _describe(runs: list[Run]) -> str:
     """What there is to do, in words."""
-    devices = default_devices()
+    devices = jax.devices()
     lines = []
     steps = 0
-    for job, task, trained, width in runs:
-        cost = memory.member_cost(trained.optimizer, task.agent).total
-        steps += len(job.missing) * task.env_steps
+    for _, cell, missing, task, trained, width in runs:
+        cost = memory.member_cost(trained.optimizer, task.agent)
+        steps += len(missing) * task.env_steps
         lines.append(
-            f"{job.cell.optimizer} on {job.cell.task}: {len(job.missing)} seeds of "
+            f"{cell.optimizer} on {cell.task}: {len(missing)} seeds of "
             f"{progress.count(task.env_steps)} {task.step_name}, {width} at once on each of "
             f"{len(devices)} {devices[0].platform} device(s), about "
             f"{progress.size(width * cost)} per device"

@@ -46,12 +46,17 @@ class Cell(NamedTuple):
     identity: dict[str, Any]
     source: str
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.task, self.optimizer
+
 
 class Curve(NamedTuple):
-    """One seed's learning curve: ``env_steps`` and ``episode_return``, T numbers each."""
+    """One seed's learning curve, T numbers each, with what else was logged along it by name."""
 
     env_steps: list[int]
     episode_return: list[float]
+    series: dict[str, list[float]]
 
 
 class Store:
@@ -72,7 +77,7 @@ class Store:
         self._settings = _plain({"kind": kind, "format_version": FORMAT_VERSION, **settings})
         self._manifest = self.folder.path / "manifest.json"
         self._check()
-        self._cells: list[dict[str, Any]] = self._read_manifest()
+        self._cells = self._read_manifest()
 
     @classmethod
     def of_run(cls, path: str | Path) -> "Store":
@@ -111,30 +116,27 @@ class Store:
 
     def drop(self, cells: Iterable[tuple[str, str]]) -> None:
         """Forgets the results of cells, (task, optimizer) each."""
-        gone = set(cells) & set(self.cells())
+        gone = set(cells) & set(self._cells)
         for task, optimizer in gone:  # before the manifest, which says whose they are
             shutil.rmtree(self._chunks(task, optimizer), ignore_errors=True)
+            del self._cells[task, optimizer]
         if gone:
-            self._cells = [c for c in self._cells if (c["task"], c["optimizer"]) not in gone]
             self._write_manifest()
             self.write_results()
 
     def outdated(self, cells: Sequence[Cell]) -> list[tuple[str, str]]:
         """(task, optimizer) of those cells whose name stands for something else here."""
-        known = [(cell, self._find(cell)) for cell in cells]
-        return [
-            (cell.task, cell.optimizer)
-            for cell, there in known
-            if there is not None and there["identity"] != _plain(cell.identity)
-        ]
+        return [cell.key for cell in cells if self._is_outdated(cell)]
+
+    def _is_outdated(self, cell: Cell) -> bool:
+        known = self._cells.get(cell.key)
+        return known is not None and known["identity"] != _plain(cell.identity)
 
     def check_cell(self, cell: Cell) -> None:
         """Raises a ``WorkdirError`` if the cell's name stands for something else here."""
-        known = self._find(cell)
-        identity = _plain(cell.identity)
-        if known is None or known["identity"] == identity:
+        if not self._is_outdated(cell):
             return
-        old, new = flatten(known["identity"]), flatten(identity)
+        old, new = flatten(self._cells[cell.key]["identity"]), flatten(_plain(cell.identity))
         changed = [
             f"  {name}: {old.get(name, 'none')} in the folder, {new.get(name, 'none')} asked for"
             for name in sorted(set(old) | set(new))
@@ -148,14 +150,14 @@ class Store:
 
     def width(self, cell: Cell) -> int:
         """Seeds that a device runs at once in this cell; 0 where nothing was begun."""
-        known = self._find(cell)
+        known = self._cells.get(cell.key)
         return int(known["seeds_per_device"]) if known else 0
 
     def begin(self, cell: Cell, width: int) -> None:
         """Notes a cell, before its first chunk, with the number of seeds per device."""
         self.check_cell(cell)
-        if self._find(cell) is None:
-            self._cells.append({**_plain(cell._asdict()), "seeds_per_device": width})
+        if cell.key not in self._cells:
+            self._cells[cell.key] = {**_plain(cell._asdict()), "seeds_per_device": width}
             self._write_manifest()
 
     def curves(self, task: str, optimizer: str) -> dict[int, Curve]:
@@ -172,22 +174,18 @@ class Store:
             if chunk is None:
                 warnings.warn(f"{path} is damaged: its seeds are computed again", stacklevel=2)
                 continue
-            for seed, curve in zip(chunk["seeds"], chunk["episode_return"], strict=True):
-                values = [math.nan if value is None else float(value) for value in curve]
-                found[int(seed)] = Curve(chunk["env_steps"], values)
+            for place, seed in enumerate(chunk["seeds"]):
+                series = {
+                    name: _numbers(curves[place])
+                    for name, curves in chunk.get("series", {}).items()
+                }
+                returns = _numbers(chunk["episode_return"][place])
+                found[int(seed)] = Curve(chunk["env_steps"], returns, series)
         return dict(sorted(found.items()))
 
     def series(self, task: str, optimizer: str) -> dict[int, dict[str, list[float]]]:
         """What else was logged along the finished curves of a cell: seed -> name -> T numbers."""
-        found: dict[int, dict[str, list[float]]] = {}
-        for path in sorted(self._chunks(task, optimizer).glob("seeds_*.json")):
-            chunk = _read_chunk(path) or {"seeds": []}
-            for place, seed in enumerate(chunk["seeds"]):
-                found[int(seed)] = {
-                    name: [math.nan if value is None else float(value) for value in curves[place]]
-                    for name, curves in chunk.get("series", {}).items()
-                }
-        return dict(sorted(found.items()))
+        return {seed: curve.series for seed, curve in self.curves(task, optimizer).items()}
 
     def write_chunk(
         self,
@@ -213,36 +211,28 @@ class Store:
         with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
-    def rows(self) -> list[results.Row]:
-        """All finished curves as rows of the results table, cells in the manifest's order."""
-        return [
-            results.Row(cell["task"], agent, cell["optimizer"], seed, steps, value)
-            for cell in self._cells
-            for agent in [cell["identity"]["task"]["agent"]["algorithm"]]
-            for seed, curve in self.curves(cell["task"], cell["optimizer"]).items()
-            for steps, value in zip(curve.env_steps, curve.episode_return, strict=True)
-        ]
-
     def write_results(self) -> None:
-        """Writes ``results.csv`` anew if it is not what the chunks say."""
-        rows, path = self.rows(), self.folder.results
+        """Writes ``results.csv`` anew if it is not what the chunks say.
+
+        Its rows are all finished curves, cells in the manifest's order.
+        """
+        rows, path = [], self.folder.results
+        for (task, optimizer), cell in self._cells.items():
+            agent = cell["identity"]["task"]["agent"]["algorithm"]
+            for seed, curve in self.curves(task, optimizer).items():
+                for steps, value in zip(curve.env_steps, curve.episode_return, strict=True):
+                    rows.append(results.Row(task, agent, optimizer, seed, steps, value))
         if not path.exists() or not _same(results.read(path), results.from_rows(rows)):
             with atomic.replacing(path) as temporary:
                 results.append(temporary, rows)
 
     def cells(self) -> list[tuple[str, str]]:
         """(task, optimizer) of every cell that was begun."""
-        return [(cell["task"], cell["optimizer"]) for cell in self._cells]
+        return list(self._cells)
 
     def _write_manifest(self) -> None:
-        content = {"format_version": FORMAT_VERSION, "cells": self._cells}
+        content = {"format_version": FORMAT_VERSION, "cells": list(self._cells.values())}
         self.folder.write(self._manifest, json.dumps(content, indent=2) + "\n")
-
-    def _find(self, cell: Cell) -> dict[str, Any] | None:
-        for known in self._cells:
-            if (known["task"], known["optimizer"]) == (cell.task, cell.optimizer):
-                return known
-        return None
 
     def _chunks(self, task: str, optimizer: str) -> Path:
         return self.folder.path / "chunks" / slug(task) / slug(optimizer)
@@ -260,12 +250,13 @@ class Store:
         if there != self._settings:
             self.folder.claim(self._settings)  # raises, with the difference
 
-    def _read_manifest(self) -> list[dict[str, Any]]:
+    def _read_manifest(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """(task, optimizer) -> the cell and its seeds per device."""
         there = _read_json(self._manifest)
         if there is None:
-            return []
+            return {}
         _check_version(there, self._manifest)
-        return list(there["cells"])
+        return {(cell["task"], cell["optimizer"]): cell for cell in there["cells"]}
 
 
 def _same(one: results.Table, other: results.Table) -> bool:
@@ -283,6 +274,10 @@ def slug(name: str) -> str:
 
 def _curves(values: np.ndarray) -> list[list[float | None]]:
     return [[float(v) if math.isfinite(v) else None for v in curve] for curve in values]
+
+
+def _numbers(curve: list[float | None]) -> list[float]:
+    return [math.nan if value is None else float(value) for value in curve]
 
 
 def _plain(value: Any) -> Any:

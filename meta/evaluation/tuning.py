@@ -15,17 +15,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from learned_opt import handcrafted
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import did_you_mean
 from meta.engine import memory
-from meta.engine.population import Engine, default_devices
+from meta.engine.population import Engine
 from meta.engine.tasks import Task, make_task
 from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
-from meta.evaluation.tuning_report import Score
+from meta.evaluation.tuning_report import Candidate
 from meta.evaluation.tuning_space import Choices, Range, Values
 from meta.runs import progress
 
@@ -130,12 +129,15 @@ def tune(search: Search) -> str:
         family, search.space, search.search, search.num_samples, request.seed, fixed
     )
     (task,) = request.tasks
+    block = runner.task_block(request, task)
+    # Baselines are tuned on the task itself: of a dataset, measured on validation examples.
+    setting = runner.setting(task, block)._replace(make=lambda: make_task(task, block))
     return run(
         Trials(
             request.workdir,
             request.settings,
             family,
-            setting(task, runner.task_block(request, task)),
+            setting,
             candidates,
             list(search.space),
             jax.random.fold_in(jax.random.key(request.seed), _STREAM),
@@ -169,8 +171,8 @@ def run(trials: Trials) -> str:
     with store.writing():
         if made is not None:
             _compute(trials, store, made, missing)
-        scores = [
-            Score(values, _scores(trials, store, cell))
+        scored = [
+            Candidate(values, _scores(trials, store, cell))
             for cell, values in zip(cells, trials.candidates, strict=True)
         ]
         agent = trials.setting.identity["agent"]
@@ -182,12 +184,7 @@ def run(trials: Trials) -> str:
             trials.searched,
             agent["total_timesteps"],
         )
-        return tuning_report.write(store.folder, about, scores)
-
-
-def setting(name: str, block: dict[str, Any]) -> runner.Setting:
-    """A task as baselines are tuned on it: of a dataset, measured on validation examples."""
-    return runner.setting(name, block)._replace(make=lambda: make_task(name, block))
+        return tuning_report.write(store.folder, about, scored)
 
 
 def check_criterion(name: str, asked_by: str) -> None:
@@ -229,7 +226,7 @@ def _compute(trials: Trials, store: Store, task: Task, missing: list[Member]) ->
     """Runs what is missing, as many runs at once as fit, and writes each chunk."""
     optimizer = handcrafted.make_tunable(trials.optimizer)
     width = _width(trials, store, optimizer, task, missing)
-    wave = width * len(default_devices())
+    wave = width * len(jax.devices())
     chunks = [missing[start : start + wave] for start in range(0, len(missing), wave)]
     steps = len(missing) * task.env_steps
     print(
@@ -253,9 +250,8 @@ def _width(
     known = store.width(missing[0].cell) if store.cells() else 0
     if trials.runs_per_device or known:
         return trials.runs_per_device or known
-    mesh = Mesh(np.array(default_devices()), ("runs",))
-    wanted = min(memory.share_of(len(missing), mesh), _MOST_RUNS)
-    return memory.members_that_fit(optimizer, task.agent, wanted, mesh)
+    wanted = min(memory.share_of(len(missing), jax.devices()), _MOST_RUNS)
+    return memory.members_that_fit(optimizer, task.agent, wanted, jax.devices())
 
 
 def _run_chunk(

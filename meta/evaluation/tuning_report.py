@@ -39,11 +39,19 @@ class About(NamedTuple):
     env_steps: int
 
 
-class Score(NamedTuple):
-    """A candidate: all of its hyperparameters and a score for each seed ``[S]``."""
+class Candidate(NamedTuple):
+    """A candidate and its scores.
+
+    Attributes:
+      values: all of its hyperparameters.
+      scores: of each seed, ``[S]``.
+      low, high: the 95 % interval of their mean; None where there is none.
+    """
 
     values: Values
     scores: np.ndarray
+    low: float | None = None
+    high: float | None = None
 
     @property
     def mean(self) -> float:
@@ -51,23 +59,13 @@ class Score(NamedTuple):
         return float(np.mean(self.scores))
 
 
-class Candidate(NamedTuple):
-    """A candidate with the 95 % interval of its mean, None where there is none."""
-
-    values: Values
-    scores: np.ndarray
-    mean: float
-    low: float | None
-    high: float | None
-
-
-def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
+def write(folder: Workdir, about: About, candidates: Sequence[Candidate]) -> str:
     """Writes everything, if it is not there already.
 
     Args:
       folder: of the search.
       about: what was searched.
-      scores: of every candidate.
+      candidates: all of them, without intervals.
 
     Returns:
       The summary as Markdown.
@@ -75,14 +73,13 @@ def write(folder: Workdir, about: About, scores: Sequence[Score]) -> str:
     Raises:
       ValueError: every candidate failed; the table of scores is there all the same.
     """
-    content = [_VERSION, about, [(s.values, s.scores.tolist()) for s in scores]]
+    content = [_VERSION, about, [(c.values, c.scores.tolist()) for c in candidates]]
     return stamped.summary(
-        folder, json.dumps(content).encode(), lambda: _write(folder, about, scores)
+        folder, json.dumps(content).encode(), lambda: _write(folder, about, _ranked(candidates))
     )
 
 
-def _write(folder: Workdir, about: About, scores: Sequence[Score]) -> tuple[str, list[str]]:
-    ranked = _ranked(scores)
+def _write(folder: Workdir, about: About, ranked: Sequence[Candidate]) -> tuple[str, list[str]]:
     best = ranked[0]
     folder.write_table(folder.tuning, *_table(about, ranked))
     if not np.isfinite(best.mean):
@@ -106,21 +103,18 @@ def _write(folder: Workdir, about: About, scores: Sequence[Score]) -> tuple[str,
     return _markdown(about, ranked), ["preset.json", "tuning.csv", "tuning.png"]
 
 
-def _ranked(scores: Sequence[Score]) -> list[Candidate]:
-    """The best first, failed ones last; the first one given of equal ones."""
-    sound = [score for score in scores if np.isfinite(score.scores).all()]
-    ends: dict[int, tuple[float, float]] = {}
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """With intervals; the best first, failed ones last; the first one given of equal ones."""
+    sound = [row for row in candidates if np.isfinite(row.scores).all()]
+    failed = [row for row in candidates if not np.isfinite(row.scores).all()]
     if sound and len(sound[0].scores) >= bootstrap.LEAST_SEEDS:
-        table = np.stack([score.scores for score in sound], axis=1)
+        table = np.stack([row.scores for row in sound], axis=1)
         _, low, high = bootstrap.curve_interval(table, statistic="mean")
-        ends = {
-            id(score): (float(a), float(b)) for score, a, b in zip(sound, low, high, strict=True)
-        }
-    ranked = [
-        Candidate(score.values, score.scores, score.mean, *ends.get(id(score), (None, None)))
-        for score in scores
-    ]
-    return sorted(ranked, key=lambda row: -row.mean if np.isfinite(row.mean) else np.inf)
+        sound = [
+            row._replace(low=float(a), high=float(b))
+            for row, a, b in zip(sound, low, high, strict=True)
+        ]
+    return sorted(sound, key=lambda row: -row.mean) + failed
 
 
 def _table(about: About, ranked: Sequence[Candidate]) -> tuple[list[str], list[list[Any]]]:

@@ -67,12 +67,13 @@ def _number(name: str, text: str, part: str) -> float:
         value = float(part)
     except ValueError:
         value = math.nan
-    limits = {"learning_rate": "above 0", **dict.fromkeys(NEAR_ONE, "in [0, 1)")}
-    sound = math.isfinite(value) and value >= 0
-    sound = sound and not (name in NEAR_ONE and value >= 1)
-    sound = sound and not (name == "learning_rate" and value == 0)
-    if not sound:
-        what = limits.get(name, "at least 0")
+    if name == "learning_rate":
+        sound, what = value > 0, "above 0"
+    elif name in NEAR_ONE:
+        sound, what = 0 <= value < 1, "in [0, 1)"
+    else:
+        sound, what = value >= 0, "at least 0"
+    if not sound or not math.isfinite(value):
         raise ValueError(f"--{name}={text}: {part.strip()!r} must be a number {what}")
     return value
 

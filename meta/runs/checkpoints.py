@@ -9,28 +9,23 @@ import numpy as np
 
 
 class Checkpoints:
-    """The last few checkpoints of a run.
+    """The last two checkpoints of a run.
 
     Each is complete or absent: orbax writes to a temporary folder and renames it.
 
     Args:
       folder: where they lie; made if missing.
-      keep: how many to keep, the latest.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path):
         import orbax.checkpoint as ocp  # imported here, as it takes seconds
 
         self._ocp = ocp
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=False
+            max_to_keep=2, create=True, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._folder = folder
-
-    def latest_step(self) -> int | None:
-        """The number of the latest checkpoint, or None."""
-        return self._manager.latest_step()
 
     def save(self, step: int, tree: Any) -> None:
         """Writes a checkpoint; returns when it is on disk."""
@@ -51,7 +46,7 @@ class Checkpoints:
           RuntimeError: there are checkpoints, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        abstract = jax.tree.map(_abstract, _without_keys(like))
+        abstract = jax.tree.map(np.empty_like, _without_keys(like))
         for step in steps:
             try:
                 restored = self._manager.restore(
@@ -97,7 +92,3 @@ def _with_keys(tree: Any, like: Any) -> Any:
         return jax.numpy.asarray(leaf)
 
     return jax.tree.map(restore, tree, like)
-
-
-def _abstract(leaf: np.ndarray) -> np.ndarray:
-    return np.empty_like(leaf)

@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from meta.runs.workdir import Workdir
 
@@ -22,54 +21,13 @@ class LogSettings:
     wandb_project: str = ""
 
 
-class Log(Protocol):
-    """Something that takes a row of scalars."""
-
-    def write(self, step: int, row: dict[str, float]) -> None: ...
-
-
-class _TensorBoard:
-    def __init__(self, folder: Workdir, first_step: int):
-        from tensorboardX import SummaryWriter
-
-        # What an interrupted run wrote beyond its checkpoint is marked as void.
-        self.writer = SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1)
-
-    def write(self, step: int, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if math.isfinite(value):
-                self.writer.add_scalar(name, value, step)
-        self.writer.flush()
-
-
-class _WeightsAndBiases:
-    def __init__(self, folder: Workdir, project: str):
-        try:
-            import wandb
-        except ImportError as error:
-            raise ValueError(
-                "logging.wandb_project is set, but wandb is not installed: "
-                "pip install 'lopt-rl[wandb]', or leave it empty"
-            ) from error
-        name = folder.path.name
-        self.run = wandb.init(project=project, id=name, name=name, resume="allow")
-
-    def write(self, step: int, row: dict[str, float]) -> None:
-        self.run.log(row, step=step)
-
-
-class _All:
-    def __init__(self, logs: list[Log]):
-        self._logs = logs
-
-    def write(self, step: int, row: dict[str, float]) -> None:
-        for log in self._logs:
-            log.write(step, row)
+# Takes a row of scalars: (meta-step, values by name).
+Log = Callable[[int, dict[str, float]], None]
 
 
 @contextlib.contextmanager
 def open_logs(folder: Workdir, settings: LogSettings, first_step: int) -> Iterator[Log]:
-    """The logs that are asked for.
+    """The logs that are asked for, as one.
 
     Args:
       folder: of the run.
@@ -79,11 +37,45 @@ def open_logs(folder: Workdir, settings: LogSettings, first_step: int) -> Iterat
     with contextlib.ExitStack() as stack:
         logs: list[Log] = []
         if settings.tensorboard:
-            board = _TensorBoard(folder, first_step)
-            stack.callback(board.writer.close)
-            logs.append(board)
+            logs.append(stack.enter_context(_tensorboard(folder, first_step)))
         if settings.wandb_project:
-            live = _WeightsAndBiases(folder, settings.wandb_project)
-            stack.callback(live.run.finish)
-            logs.append(live)
-        yield _All(logs)
+            logs.append(stack.enter_context(_weights_and_biases(folder, settings.wandb_project)))
+
+        def write(step: int, row: dict[str, float]) -> None:
+            for log in logs:
+                log(step, row)
+
+        yield write
+
+
+@contextlib.contextmanager
+def _tensorboard(folder: Workdir, first_step: int) -> Iterator[Log]:
+    from tensorboardX import SummaryWriter
+
+    # What an interrupted run wrote beyond its checkpoint is marked as void.
+    with SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1) as writer:
+
+        def write(step: int, row: dict[str, float]) -> None:
+            for name, value in row.items():
+                if math.isfinite(value):
+                    writer.add_scalar(name, value, step)
+            writer.flush()
+
+        yield write
+
+
+@contextlib.contextmanager
+def _weights_and_biases(folder: Workdir, project: str) -> Iterator[Log]:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(
+            "logging.wandb_project is set, but wandb is not installed: "
+            "pip install 'lopt-rl[wandb]', or leave it empty"
+        ) from error
+    name = folder.path.name
+    run = wandb.init(project=project, id=name, name=name, resume="allow")
+    try:
+        yield lambda step, row: run.log(row, step=step)
+    finally:
+        run.finish()

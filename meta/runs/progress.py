@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,7 +54,7 @@ class StopRequest:
 class Progress:
     """A progress bar over steps that report shares of themselves.
 
-    On a terminal it is a live bar; elsewhere a line at most every ``interval`` seconds.
+    On a terminal it is a live bar; elsewhere a line at most every 20 seconds.
 
     Args:
       label: shown in front.
@@ -91,24 +90,11 @@ class Progress:
         self._bar.n = self._done
         self._bar.update(0)
 
-    def close(self) -> None:
-        self._bar.close()
-
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Clock:
-    """Wall time of a step, for the estimate of what remains."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
+        self._bar.close()
 
 
 def duration(seconds: float) -> str:

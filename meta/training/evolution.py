@@ -19,7 +19,13 @@ from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
 from meta import results
 from meta.engine import memory
-from meta.engine.population import Engine, ProgressFunction, broadcast_theta, default_devices
+from meta.engine.population import (
+    Engine,
+    ProgressFunction,
+    broadcast_theta,
+    part_of,
+    theta_shapes,
+)
 from meta.engine.tasks import Task
 from meta.results import plots
 from meta.runs import progress
@@ -114,10 +120,7 @@ class EvolutionTrainer:
         # Here and not above, as evosax makes arrays, and so touches devices, when imported.
         from meta.training.strategies import Strategy
 
-        theta = jax.eval_shape(optimizer.init, jax.random.key(0))
-        if not jax.tree.leaves(theta):
-            raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
-        example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), theta)
+        example = jax.tree.map(jnp.zeros_like, theta_shapes(optimizer))
         self._config = config
         self._optimizer = optimizer
         self._tasks = tasks
@@ -138,7 +141,6 @@ class EvolutionTrainer:
             engine.members_per_device(config.population_size)
 
     def init(self, key: jax.Array) -> MetaState:
-        """The state before the first generation."""
         theta_key, search_key, key = jax.random.split(key, 3)
         theta = self._initial_theta
         if theta is None:
@@ -150,7 +152,6 @@ class EvolutionTrainer:
         return MetaState(strong, key, jnp.int32(0))
 
     def theta(self, state: MetaState) -> MetaParams:
-        """The current theta."""
         return self._strategy.mean(state.search)
 
     @property
@@ -164,7 +165,6 @@ class EvolutionTrainer:
         return self._config.population_size * self._config.num_rollouts
 
     def describe_cost(self) -> list[str]:
-        """Inner runs on each task, their waves, and memory."""
         runs, lines = self._num_runs, []
         for task, engine in zip(self._tasks, self._engines, strict=True):
             cost = memory.member_cost(self._optimizer, task.agent)
@@ -175,22 +175,16 @@ class EvolutionTrainer:
                 f"{task.step_name} and {progress.count(task.inner_updates)} inner updates per "
                 "inner run",
                 f"  {runs} inner runs per generation: {waves} wave(s) of {batch} on each of "
-                f"{engine.num_devices} {default_devices()[0].platform} device(s); about "
-                f"{progress.size(cost.total)} per run, {progress.size(batch * cost.total)} per "
+                f"{engine.num_devices} {jax.devices()[0].platform} device(s); about "
+                f"{progress.size(cost)} per run, {progress.size(batch * cost)} per "
                 "device",
             ]
         return lines
 
-    def initial_theta(self, key: jax.Array) -> MetaParams:
-        """The theta that ``init`` starts from."""
-        return self.theta(self.init(key))
-
     def steps_done(self, state: MetaState) -> int:
-        """Generations done."""
         return int(state.generation)
 
     def headline(self, metrics: dict[str, float]) -> dict[str, float]:
-        """What a progress bar shows."""
         return {"fitness": metrics["fitness_mean"]}
 
     def step(
@@ -218,11 +212,7 @@ class EvolutionTrainer:
         repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, rollouts, axis=0), population)
         rows = []
         for index, engine in enumerate(self._engines):
-
-            def report(share: float, index: int = index) -> None:
-                if on_progress is not None:
-                    on_progress((index + share) / len(self._engines))
-
+            report = part_of(on_progress, index, len(self._engines))
             keys = self._member_keys(jax.random.fold_in(key, index))
             recording = engine.run(repeated, keys, on_progress=report)
             rows.append(recording.episode_return[:, -1].reshape(count, rollouts).mean(axis=1))
@@ -265,16 +255,10 @@ def plot(
     path: Path,
     table: results.Table | None = None,
 ) -> None:
-    """Draws how evolution went.
+    """Draws fitness and held-out returns by generation; see ``OuterLoop.plot``.
 
-    Args:
-      rows: of the metrics table.
-      tasks: names.
-      path: of the plot of fitness and held-out returns by generation.
-      table: results: if given, ``overview_TASK.png`` beside it show them together.
-
-    Raises:
-      ValueError: there are no rows.
+    With results, ``overview_TASK.png`` beside the plot show both together. ``ValueError`` where
+    there are no rows.
     """
     plots.evolution_plot(rows, path)
     if table is None:
@@ -304,11 +288,7 @@ def validate(
     """
     by_task = {}
     for index, (task, engine) in enumerate(zip(tasks, engines, strict=True)):
-
-        def report(share: float, index: int = index) -> None:
-            if on_progress is not None:
-                on_progress((index + share) / len(engines))
-
+        report = part_of(on_progress, index, len(engines))
         task_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         recording = engine.run(broadcast_theta(theta, len(keys)), task_keys, on_progress=report)
         by_task[task.name] = float(recording.episode_return[:, -1].mean())

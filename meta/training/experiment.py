@@ -93,11 +93,6 @@ class Experiment(NamedTuple):
     logging: LogSettings
 
 
-def make_keys(seed: int) -> Keys:
-    """The streams of a seed."""
-    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
-
-
 def build(config: dict[str, Any]) -> Experiment:
     """Builds an experiment.
 
@@ -123,7 +118,7 @@ def build(config: dict[str, Any]) -> Experiment:
     return Experiment(
         config=config,
         seed=config["seed"],
-        keys=make_keys(config["seed"]),
+        keys=Keys(*jax.random.split(jax.random.key(config["seed"]), len(Keys._fields))),
         optimizer_name=name,
         options=options,
         optimizer=optimizer,

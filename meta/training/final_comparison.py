@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jax.sharding import Mesh
+import jax
 
 from learned_opt import handcrafted
 from learned_opt.files import presets
 from meta import results
 from meta.engine import memory
-from meta.engine.population import default_devices
 from meta.engine.tasks import Task
 from meta.evaluation import contestants, reporting, runner, tuning
 from meta.evaluation.contestants import Contestant
@@ -83,14 +81,13 @@ def evaluation(
 ) -> runner.Evaluation:
     """What ``evaluate`` computes; the baselines are tuned for it."""
     settings = experiment.evaluation
-    mesh = Mesh(np.array(default_devices()), ("seeds",))
     return runner.Evaluation(
         [*rivals, *_baselines(experiment, workdir)],
         [_setting(task.final) for task in experiment.tasks],
         experiment.keys.evaluation,
         settings.num_seeds,
         settings.points,
-        memory.share_of(settings.num_seeds, mesh),
+        memory.share_of(settings.num_seeds, jax.devices()),
         experiment.members_per_device,
     )
 

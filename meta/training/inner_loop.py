@@ -5,7 +5,6 @@ beyond it is put around the optimizer: where derivatives are cut, what is recomp
 the backward pass rather than kept, and what is measured of the updates.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -73,12 +72,11 @@ def differentiable(
     def update(grads: Any, state: Any, params: Any, **context: Any) -> tuple[Any, Any]:
         if not second_order:
             grads, context = jax.lax.stop_gradient((grads, context))
-        apply: Callable = lambda grads, state, params, context: tx.update(  # noqa: E731
-            grads, state, params, **context
-        )
-        if remat:
-            apply = jax.checkpoint(apply)
-        return apply(grads, state, params, context)
+
+        def apply(grads: Any, state: Any, params: Any, context: dict) -> tuple[Any, Any]:
+            return tx.update(grads, state, params, **context)
+
+        return (jax.checkpoint(apply) if remat else apply)(grads, state, params, context)
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
@@ -133,11 +131,8 @@ class InnerLoop(NamedTuple):
 
     def init(self, key: jax.Array) -> TrainState:
         """A new agent. The state's structure does not depend on theta."""
-        theta = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(self.optimizer.init, jax.random.key(0)),
-        )
-        return self.agent.init(key, self._transform(theta))
+        shapes = jax.eval_shape(self.optimizer.init, jax.random.key(0))
+        return self.agent.init(key, self._transform(jax.tree.map(jnp.zeros_like, shapes)))
 
     def _transform(self, theta: MetaParams) -> optax.GradientTransformationExtraArgs:
         tx = self.optimizer.transform(theta)
@@ -158,10 +153,9 @@ class InnerLoop(NamedTuple):
         before = jax.lax.stop_gradient(state)
         before = before._replace(opt_state=before.opt_state._replace(statistics=_zeros()))
         recorder = self.recorder
-        if recorder is None:
-            state = self._trained(theta, before)
-        else:
-            state = self._recorded(recorder, theta, before)
+        state = (
+            self._recorded(recorder, theta, before) if recorder else self._trained(theta, before)
+        )
         loss, state = self.agent.outer_loss(state)
         sums = state.opt_state.statistics  # at least one update was made, so num_updates >= 1
         penalty = sums.squared_norm / sums.num_updates

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+import time
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from meta.runs.checkpoints import Checkpoints
 from meta.runs.logs import open_logs
 from meta.runs.workdir import MetricsTable, Workdir
 from meta.training import evolution
-from meta.training.experiment import Experiment, build, describe_cost
+from meta.training.experiment import Experiment, describe_cost
 
 
 class TrainingState(NamedTuple):
@@ -37,34 +37,30 @@ class TrainingState(NamedTuple):
     best_step: jax.Array
 
 
-def run(config: dict[str, Any], workdir: str) -> TrainingState:
-    """Trains the optimizer that a config describes, or goes on where it was stopped.
+def train(experiment: Experiment, workdir: str) -> TrainingState:
+    """Trains an experiment's optimizer, or goes on where it was stopped.
 
     A run that has ended goes on, too, if the config asks for more meta-steps than it had; the
     result's held-out returns are then those of another theta, and are dropped.
 
     Args:
-      config: as plain dicts.
+      experiment: what to train.
       workdir: the run's folder.
 
     Returns:
       The state after the last meta-step.
 
     Raises:
-      ValueError, FileNotFoundError: bad input, before anything is compiled.
+      WorkdirError: the folder belongs to another run.
       progress.Stopped: stopped by a signal, after a checkpoint was written.
     """
-    return train(build(config), workdir)
-
-
-def train(experiment: Experiment, workdir: str) -> TrainingState:
-    """As ``run``, for an experiment that is built already: its compiled programs are kept."""
     folder = Workdir(workdir)
     resumed = folder.claim(experiment.config, length=("outer", experiment.outer_loop.length))
     print(f"training {experiment.optimizer_name} in {folder.path}", flush=True)
     print(describe_cost(experiment), flush=True)
     stop = progress.StopRequest()
-    with stop.listening(), _open(folder) as checkpoints:
+    checkpointing = contextlib.closing(Checkpoints(folder.checkpoints))
+    with stop.listening(), checkpointing as checkpoints:
         state = _begin(experiment, checkpoints)
         done = experiment.trainer.steps_done(state.meta)
         metrics = MetricsTable(folder.metrics)
@@ -77,15 +73,6 @@ def train(experiment: Experiment, workdir: str) -> TrainingState:
         state = _train(experiment, folder, checkpoints, metrics, state, stop)
         save_optimizer(experiment, folder, metrics, state)
     return state
-
-
-@contextlib.contextmanager
-def _open(folder: Workdir) -> Iterator[Checkpoints]:
-    checkpoints = Checkpoints(folder.checkpoints)
-    try:
-        yield checkpoints
-    finally:
-        checkpoints.close()
 
 
 def _begin(experiment: Experiment, checkpoints: Checkpoints) -> TrainingState:
@@ -109,16 +96,18 @@ def _train(
     total, done = schedule.num_steps, experiment.trainer.steps_done(state.meta)
     first, saved, shortest = done, done, math.inf
     bar = progress.Progress(f"{experiment.trainer.unit}s", total, stop, done)
-    with bar, open_logs(folder, experiment.logging, done) as logs:
+    with bar, open_logs(folder, experiment.logging, done) as log:
         try:
             while done < total:
-                clock = progress.Clock()
+                began = time.monotonic()
                 state, row = _step(experiment, state, bar)
                 done = experiment.trainer.steps_done(state.meta)
-                row["seconds"] = clock.seconds()
+                row["seconds"] = time.monotonic() - began
                 metrics.add({"meta_step": done, **row})
-                logs.write(done, row)
-                bar.step(**_headline(experiment, state, row))
+                log(done, row)
+                best = float(state.best_score)
+                shown = {"best": best} if math.isfinite(best) else {}
+                bar.step(**experiment.trainer.headline(row), **shown)
                 shortest = min(shortest, row["seconds"])
                 if done == first + 3 and done < total:
                     # The others' time is mostly compilation: of the meta-step, and of the
@@ -139,15 +128,6 @@ def _train(
             )
             raise
     return state
-
-
-def _headline(
-    experiment: Experiment, state: TrainingState, row: dict[str, float]
-) -> dict[str, float]:
-    """What the progress bar shows beside the count."""
-    shown = experiment.trainer.headline(row)
-    best = float(state.best_score)
-    return {**shown, "best": best} if math.isfinite(best) else shown
 
 
 def _step(
@@ -176,19 +156,18 @@ def _step(
     return state, row
 
 
-def chosen_theta(experiment: Experiment, state: TrainingState) -> tuple[MetaParams, int]:
-    """The best validated theta and its meta-step; the current one before any validation."""
-    if math.isfinite(float(state.best_score)):
-        return state.best_theta, int(state.best_step)
-    return experiment.trainer.theta(state.meta), experiment.trainer.steps_done(state.meta)
-
-
 def save_optimizer(
     experiment: Experiment, folder: Workdir, metrics: MetricsTable, state: TrainingState
 ) -> None:
-    """Writes ``optimizer.npz`` with what is needed to know where it came from."""
-    theta, chosen = chosen_theta(experiment, state)
+    """Writes ``optimizer.npz`` with what is needed to know where it came from.
+
+    It holds the theta with the best validation; the current one before any validation.
+    """
     done = experiment.trainer.steps_done(state.meta)
+    if math.isfinite(float(state.best_score)):
+        theta, chosen = state.best_theta, int(state.best_step)
+    else:
+        theta, chosen = experiment.trainer.theta(state.meta), done
     validations = [
         [int(row["meta_step"]), row["validation"]] for row in metrics.rows if "validation" in row
     ]

@@ -17,7 +17,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta.engine.population import ProgressFunction, default_devices
+from meta.engine.population import ProgressFunction, theta_shapes
 from meta.engine.tasks import Task, with_lifetime
 from meta.runs import progress
 from meta.training import outer_optimizer
@@ -123,8 +123,7 @@ class MetaGradientTrainer:
         initial_theta: MetaParams | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
-        if not jax.tree.leaves(jax.eval_shape(optimizer.init, jax.random.key(0))):
-            raise ValueError("this optimizer has no meta-parameters, so there is nothing to train")
+        theta_shapes(optimizer)  # raises where there is nothing to train
         self._config = config
         self._optimizer = optimizer
         self._tasks = tasks
@@ -148,20 +147,12 @@ class MetaGradientTrainer:
         lifetime = self._interval * config.inner_updates or task.agent.num_iterations
         agent = with_lifetime(task.agent, config.num_envs, lifetime)
         loop = InnerLoop(
-            agent,
-            self._optimizer,
-            config.inner_updates,
-            config.remat,
-            config.second_order,
+            agent, self._optimizer, config.inner_updates, config.remat, config.second_order,
             config.regularization,
-        )
+        )  # fmt: skip
         try:
             return Pipeline(
-                loop,
-                config.num_agents,
-                self._interval,
-                agents_per_device=config.agents_per_device,
-                devices=devices,
+                loop, config.num_agents, self._interval, config.agents_per_device, devices
             )
         except ValueError as error:
             raise ValueError(f"task {task.name!r}: {error}") from error
@@ -172,7 +163,6 @@ class MetaGradientTrainer:
         return sum(pipeline.env_steps_per_meta_step for pipeline in self.pipelines)
 
     def describe_cost(self) -> list[str]:
-        """Agents of each task, how many at once, and memory."""
         config, lines = self._config, []
         life = f"reset every {self._interval} meta-steps" if self._interval else "no resets"
         for task, pipeline in zip(self._tasks, self.pipelines, strict=True):
@@ -180,14 +170,13 @@ class MetaGradientTrainer:
             lines.append(
                 f"task {task.name} ({task.agent_name}): {config.num_agents} agents ({life}), "
                 f"{config.inner_updates} iterations each per meta-step; {pipeline.chunk} at a time "
-                f"on each of {pipeline.num_devices} {default_devices()[0].platform} device(s); "
+                f"on each of {pipeline.num_devices} {jax.devices()[0].platform} device(s); "
                 f"about {progress.size(cost.total)} per device, {progress.size(cost.state)} of it "
                 "states"
             )
         return lines
 
     def init(self, key: jax.Array) -> MetaState:
-        """The state before the first meta-step."""
         theta_key, agents_key, key = jax.random.split(key, 3)
         theta = self._initial_theta
         if theta is None:
@@ -199,21 +188,12 @@ class MetaGradientTrainer:
         return MetaState(theta, theta, self._outer.init(theta), agents, key, jnp.int32(0))
 
     def theta(self, state: MetaState) -> MetaParams:
-        """The current theta."""
         return state.theta
 
-    def initial_theta(self, key: jax.Array) -> MetaParams:
-        """The theta that ``init`` would start from, without making agents."""
-        if self._initial_theta is not None:
-            return self._initial_theta
-        return jax.jit(self._optimizer.init)(jax.random.split(key, 3)[0])
-
     def steps_done(self, state: MetaState) -> int:
-        """Meta-steps done."""
         return int(state.meta_step)
 
     def headline(self, metrics: dict[str, float]) -> dict[str, float]:
-        """What a progress bar shows."""
         return {name: metrics[name] for name in ("outer_loss", "episode_return")}
 
     def step(
@@ -243,11 +223,9 @@ class MetaGradientTrainer:
         for name in ("outer_loss", "episode_return"):
             values = [metrics[f"{name}/{task.name}"] for task in self._tasks]
             metrics[name] = float(np.mean(values))
-        following = jnp.int32(number + 1)
-        return (
-            MetaState(theta, initial_theta, outer_state, tuple(agents), state.key, following),
-            metrics,
-        )
+        done = jnp.int32(number + 1)
+        state = MetaState(theta, initial_theta, outer_state, tuple(agents), state.key, done)
+        return state, metrics
 
     def _task_metrics(self, task: Task, agents: Agents, stretch: Stretch) -> dict[str, float]:
         metrics = {f"{name}/{task.name}": _mean(value) for name, value in stretch._asdict().items()}
@@ -268,13 +246,8 @@ class MetaGradientTrainer:
         gradients: list[MetaParams],
     ) -> tuple[MetaParams, optax.OptState, dict[str, jax.Array]]:
         """Averages over the agents whose gradient is finite, then over tasks, and updates."""
-        means, norms, skipped, usable = [], [], jnp.float32(0.0), []
-        for per_agent in gradients:
-            mean, norm, finite = _finite_mean(per_agent)
-            means.append(mean)
-            norms.append(jnp.where(finite, norm, jnp.nan))
-            skipped += jnp.sum(~finite)
-            usable.append(jnp.any(finite))
+        means, norms, finite = zip(*map(_finite_mean, gradients), strict=True)
+        usable = [jnp.any(mask) for mask in finite]
         count = jnp.maximum(1.0, sum(flag.astype(jnp.float32) for flag in usable))
         gradient = jax.tree.map(lambda *leaves: sum(leaves) / count, *means)
         updates, moved = self._outer.update(gradient, outer_state, theta)
@@ -284,24 +257,21 @@ class MetaGradientTrainer:
         theta, outer_state = jax.tree.map(
             lambda new, old: jnp.where(some, new, old), (new_theta, moved), (theta, outer_state)
         )
-        all_norms = jnp.concatenate(norms)
+        all_norms = jnp.concatenate(
+            [jnp.where(mask, norm, jnp.nan) for mask, norm in zip(finite, norms, strict=True)]
+        )
         start = optax.tree.norm(initial_theta)
         change = optax.tree.norm(jax.tree.map(jnp.subtract, theta, initial_theta))
-        return (
-            theta,
-            outer_state,
-            {
-                "meta_gradient_norm": optax.tree.norm(gradient),
-                "meta_gradient_agent_mean": jnp.nanmean(all_norms),
-                "meta_gradient_agent_std": jnp.nanstd(all_norms),
-                "skipped_gradients": skipped,
-                "theta_norm": optax.tree.norm(theta),
-                # A theta that starts at 0 has no relative change; its norm tells.
-                "theta_relative_change": jnp.where(
-                    start > 0, change / jnp.maximum(start, 1e-12), 0.0
-                ),
-            },
-        )
+        metrics = {
+            "meta_gradient_norm": optax.tree.norm(gradient),
+            "meta_gradient_agent_mean": jnp.nanmean(all_norms),
+            "meta_gradient_agent_std": jnp.nanstd(all_norms),
+            "skipped_gradients": sum((jnp.sum(~mask) for mask in finite), jnp.float32(0.0)),
+            "theta_norm": optax.tree.norm(theta),
+            # A theta that starts at 0 has no relative change; its norm tells.
+            "theta_relative_change": jnp.where(start > 0, change / jnp.maximum(start, 1e-12), 0.0),
+        }
+        return theta, outer_state, metrics
 
 
 def _finite_mean(per_agent: MetaParams) -> tuple[MetaParams, jax.Array, jax.Array]:

@@ -43,10 +43,6 @@ class MetaTrainer(Protocol):
         """The state before the first meta-step."""
         ...
 
-    def initial_theta(self, key: jax.Array) -> MetaParams:
-        """The theta that ``init`` starts from with the same key."""
-        ...
-
     def step(
         self, state: MetaState, on_progress: ProgressFunction | None = None
     ) -> tuple[MetaState, dict[str, float]]:
@@ -106,21 +102,17 @@ class Schedule:
       validate_every: meta-steps between validations of theta; 0: never, and the last theta is
         the result.
       validation_seeds: S, agents trained for a validation on each task, >= 1.
-      length: what the config calls ``num_steps``.
     """
 
     num_steps: int
     checkpoint_every: int = 1
     validate_every: int = 0
     validation_seeds: int = 8
-    length: str = "num_steps"
 
     def __post_init__(self):
-        for name in ("num_steps", "checkpoint_every", "validation_seeds"):
-            value = getattr(self, name)
-            if value < 1:
-                field = self.length if name == "num_steps" else name
-                raise ValueError(f"outer.{field} must be at least 1, got {value}")
+        for name in ("checkpoint_every", "validation_seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"outer.{name} must be at least 1, got {getattr(self, name)}")
         if self.validate_every < 0:
             raise ValueError(
                 f"outer.validate_every must be at least 0 (0: never), got {self.validate_every}"
@@ -173,11 +165,13 @@ def read(block: dict[str, Any]) -> tuple[OuterLoop, Any, Schedule]:
     length = outer_loop.length
     if length not in fields:
         raise ValueError(f"outer.{length} is missing: how long {outer_loop.name!r} trains")
+    if fields[length] < 1:
+        raise ValueError(f"outer.{length} must be at least 1, got {fields[length]}")
     schedule = {name: fields.pop(name) for name in _SCHEDULE if name in fields}
     num_steps = fields.pop(length)
     del fields["name"]
     settings = from_block(outer_loop.settings, fields, "outer")
-    return outer_loop, settings, Schedule(num_steps, **schedule, length=length)
+    return outer_loop, settings, Schedule(num_steps, **schedule)
 
 
 def from_block(settings: type, block: dict[str, Any], where: str) -> Any:

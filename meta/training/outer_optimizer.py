@@ -1,6 +1,5 @@
 """The optimizer of theta in meta-gradient training: any optax chain."""
 
-from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -8,20 +7,10 @@ import optax
 from learned_opt.names import did_you_mean
 
 # Those of optax that need nothing but a learning rate and gradients.
-_FACTORIES: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adabelief": optax.adabelief,
-    "adagrad": optax.adagrad,
-    "adam": optax.adam,
-    "adamax": optax.adamax,
-    "adamw": optax.adamw,
-    "lamb": optax.lamb,
-    "lion": optax.lion,
-    "nadam": optax.nadam,
-    "radam": optax.radam,
-    "rmsprop": optax.rmsprop,
-    "sgd": optax.sgd,
-    "yogi": optax.yogi,
-}
+OPTIMIZERS = (
+    *("adabelief", "adagrad", "adam", "adamax", "adamw", "lamb"),
+    *("lion", "nadam", "radam", "rmsprop", "sgd", "yogi"),
+)
 CLIPS = ("norm", "value", "none")
 
 
@@ -48,12 +37,9 @@ def make(
     Raises:
       ValueError: something is unknown or out of range; names it.
     """
-    if name not in _FACTORIES:
-        known = list(_FACTORIES)
-        raise ValueError(
-            f"unknown outer optimizer {name!r}{did_you_mean(name, known)}; known: "
-            f"{', '.join(known)}"
-        )
+    if name not in OPTIMIZERS:
+        hint = did_you_mean(name, list(OPTIMIZERS))
+        raise ValueError(f"unknown outer optimizer {name!r}{hint}; known: {', '.join(OPTIMIZERS)}")
     if learning_rate <= 0 or not 0 < learning_rate_decay <= 1:
         raise ValueError(
             "outer.learning_rate must be above 0 and outer.learning_rate_decay in (0, 1], got "
@@ -61,7 +47,7 @@ def make(
         )
     schedule = optax.exponential_decay(learning_rate, 1, learning_rate_decay)
     try:
-        optimizer = _FACTORIES[name](schedule, **options)
+        optimizer = getattr(optax, name)(schedule, **options)
     except TypeError as error:
         raise ValueError(f"outer.optimizer_options do not fit optax.{name}: {error}") from error
     return optax.chain(_clipping(clip, clip_size), optimizer)

@@ -8,7 +8,6 @@ at a time, in place.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,14 +19,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from agents.base import TrainState
 from learned_opt.base import MetaParams
 from meta.engine import memory
+from meta.engine.population import all_finite, theta_shapes
 from meta.training.inner_loop import InnerLoop, Stretch
 
 _AXIS = "agents"
+_OWN, _ALL = PartitionSpec(_AXIS), PartitionSpec()  # a device's own part; the whole, on each
 # On CPUs, more agents than this at once were never faster.
 _CPU_AGENTS = 8
 _CPU_BYTES = 32 * 2**20
-# The share of the memory there is that a run may take.
-_SHARE = 0.6
 
 
 class Agents(NamedTuple):
@@ -80,6 +79,11 @@ class Cost(NamedTuple):
 class Pipeline:
     """N agents of one task.
 
+    Attributes:
+      num_devices: how many of the devices are used.
+      chunk: how many agents each takes through the inner loop at once.
+      agent_shapes: one agent's state, as shapes.
+
     Args:
       loop: their inner loop.
       num_agents: N.
@@ -96,22 +100,22 @@ class Pipeline:
         loop: InnerLoop,
         num_agents: int,
         reset_interval: int,
-        *,
         agents_per_device: int = 0,
         devices: Sequence[jax.Device] | None = None,
     ):
-        found = list(jax.devices() if devices is None else devices)
-        used = max(n for n in range(1, len(found) + 1) if num_agents % n == 0)
+        devices = list(jax.devices() if devices is None else devices)
+        self.num_devices = max(n for n in range(1, len(devices) + 1) if num_agents % n == 0)
+        self._devices = devices[: self.num_devices]
         self._loop = loop
         self._num_agents = num_agents
+        self._local = num_agents // self.num_devices  # agents on each device
         self._reset_interval = reset_interval
-        self._mesh = Mesh(np.array(found[:used]), (_AXIS,))
+        mesh = Mesh(np.array(self._devices), (_AXIS,))
+        self._sharded, self._everywhere = NamedSharding(mesh, _OWN), NamedSharding(mesh, _ALL)
+        self._per_device = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+        self.agent_shapes = jax.eval_shape(loop.init, jax.random.key(0))
         self.chunk = self._choose_chunk(agents_per_device)
         self._check_memory()
-
-    @property
-    def num_devices(self) -> int:
-        return self._mesh.devices.size
 
     @property
     def env_steps_per_meta_step(self) -> int:
@@ -140,34 +144,23 @@ class Pipeline:
           (agents, meta-gradients with leaves ``[N, ...]``, measurements with leaves ``[N]``).
         """
         turns = reset_turns(meta_step, self._num_agents, self._reset_interval) | agents.failed
-        states = self.place(agents.states)
+        # They are not on their devices when read from a checkpoint.
+        states = jax.device_put(agents.states, self._sharded)
         for index in np.flatnonzero(turns):
             states = self._renew(states, jnp.int32(index), jax.random.fold_in(key, int(index)))
         states, gradients, stretch, finite = self._advance(theta, states)
         age = np.where(turns, 0, agents.age) + 1
         return Agents(states, age.astype(np.int32), ~np.asarray(finite)), gradients, stretch
 
-    def place(self, states: TrainState) -> TrainState:
-        """The states on their devices (they are not, when read from a checkpoint)."""
-        return jax.device_put(states, self._sharded)
-
     def place_everywhere(self, tree: Any) -> Any:
         """Arrays on all devices, whole."""
         return jax.device_put(tree, self._everywhere)
 
     @functools.cached_property
-    def _everywhere(self) -> NamedSharding:
-        return NamedSharding(self._mesh, PartitionSpec())
-
-    @functools.cached_property
-    def _sharded(self) -> NamedSharding:
-        return NamedSharding(self._mesh, PartitionSpec(_AXIS))
-
-    @functools.cached_property
     def _start(self) -> Callable[[jax.Array], TrainState]:
         # One by one: orthogonal initialisers side by side can block XLA's CPU client.
         start = lambda keys: jax.lax.map(self._loop.init, keys)  # noqa: E731
-        return jax.jit(self._per_device(start, (True,), True))
+        return jax.jit(self._per_device(start, in_specs=_OWN, out_specs=_OWN))
 
     @functools.cached_property
     def _renew(self) -> Callable[[TrainState, jax.Array, jax.Array], TrainState]:
@@ -184,7 +177,8 @@ class Pipeline:
                 new,
             )
 
-        return jax.jit(self._per_device(renew, (True, False, False), True), donate_argnums=0)
+        program = self._per_device(renew, in_specs=(_OWN, _ALL, _ALL), out_specs=_OWN)
+        return jax.jit(program, donate_argnums=0)
 
     @functools.cached_property
     def _advance(self) -> Any:  # jitted
@@ -198,7 +192,7 @@ class Pipeline:
             else:
                 outputs = jax.vmap(one, (None, 0))(theta, states)
             (_, (states, stretch)), gradients = outputs
-            return states, (gradients, stretch, _all_finite(states.params))
+            return states, (gradients, stretch, jax.vmap(all_finite)(states.params))
 
         def advance(theta: MetaParams, states: TrainState) -> tuple:
             shapes = jax.eval_shape(chunk, theta, self._slice(states, 0))[1]
@@ -219,7 +213,7 @@ class Pipeline:
             states, results = jax.lax.fori_loop(0, count, body, (states, results))
             return states, *results
 
-        program = self._per_device(advance, (False, True), (True, True, True, True))
+        program = self._per_device(advance, in_specs=(_ALL, _OWN), out_specs=_OWN)
 
         def gathered(theta: MetaParams, states: TrainState) -> tuple:
             states, *results = program(theta, states)
@@ -230,7 +224,7 @@ class Pipeline:
 
     def lower(self) -> Any:
         """The program of a meta-step, lowered from shapes alone, for memory analysis."""
-        theta = jax.eval_shape(self._loop.optimizer.init, jax.random.key(0))
+        theta = theta_shapes(self._loop.optimizer)
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self._num_agents))
         return self._advance.lower(theta, jax.eval_shape(self._start, keys))
 
@@ -238,29 +232,9 @@ class Pipeline:
         take = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, self.chunk)  # noqa: E731
         return jax.tree.map(take, states)
 
-    @property
-    def _local(self) -> int:
-        """Agents on each device."""
-        return self._num_agents // self.num_devices
-
-    def _per_device(self, function: Callable, sharded_in: tuple, sharded_out: Any) -> Callable:
-        spec = lambda sharded: PartitionSpec(_AXIS) if sharded else PartitionSpec()  # noqa: E731
-        return jax.shard_map(
-            function,
-            mesh=self._mesh,
-            in_specs=jax.tree.map(spec, sharded_in),
-            out_specs=jax.tree.map(spec, sharded_out),
-            check_vma=False,
-        )
-
-    def agent_shapes(self) -> TrainState:
-        """One agent's state, as shapes."""
-        return jax.eval_shape(self._loop.init, jax.random.key(0))
-
     def cost(self, chunk: int) -> Cost:
         """The memory that a chunk size takes, estimated from shapes alone."""
-        loop, agent = self._loop, self._loop.agent
-        state = self.agent_shapes()
+        loop, agent, state = self._loop, self._loop.agent, self.agent_shapes
         learner = memory.tree_bytes((state.params, state.opt_state))
         updates = agent.updates_per_iteration
         # For each update its state before; within an iteration that is recomputed, for its
@@ -272,33 +246,24 @@ class Pipeline:
             kept *= 4
         if loop.recorder is not None:  # the gradients, and the state before the stretch
             kept = loop.updates * memory.tree_bytes(state.params) + learner
-        per_env = math.prod(state.observation.shape) // state.observation.shape[0]
-        rollout = agent.steps_per_iteration * (per_env + 8) * 4
         # An update's forward and backward arrays, about six times its state (measured).
-        temporary = 6 * learner + 3 * rollout
+        temporary = 6 * learner + 3 * memory.rollout_bytes(agent, state)
         return Cost(self._local * memory.tree_bytes(state), chunk * kept, chunk * temporary)
 
     def _choose_chunk(self, asked: int) -> int:
-        if asked < 0:
-            raise ValueError(f"agents_per_device must be at least 0 (0: automatic), got {asked}")
-        wanted = asked or self._automatic_chunk()
+        one = self.cost(1)
+        if asked:
+            wanted = asked
+        elif self._devices[0].platform == "cpu":
+            wanted = min(_CPU_AGENTS, _CPU_BYTES // one.temporary)
+        else:
+            free = memory.budget(self._devices) - one.state
+            wanted = int(free // (one.kept + one.temporary))
         most = max(1, min(self._local, wanted))
         return max(n for n in range(1, most + 1) if self._local % n == 0)
 
-    def _automatic_chunk(self) -> int:
-        one = self.cost(1)
-        if self._mesh.devices.flat[0].platform == "cpu":
-            return max(1, min(_CPU_AGENTS, _CPU_BYTES // max(one.temporary, 1)))
-        free = self._budget() - one.state
-        return max(1, min(self._local, int(free // (one.kept + one.temporary))))
-
-    def _budget(self) -> float:
-        device = self._mesh.devices.flat[0]
-        budget = _SHARE * memory.device_memory(device)
-        return budget / self.num_devices if device.platform == "cpu" else budget
-
     def _check_memory(self) -> None:
-        cost, budget = self.cost(self.chunk), self._budget()
+        cost, budget = self.cost(self.chunk), memory.budget(self._devices)
         if cost.total > budget:
             gib = 2**30
             raise ValueError(
@@ -309,12 +274,3 @@ class Pipeline:
                 "used: reduce outer.num_agents, outer.inner_updates or outer.agents_per_device, "
                 "or set outer.remat to 'iteration'"
             )
-
-
-def _all_finite(params: Any) -> jax.Array:
-    """bool ``[N]``: whether all of an agent's parameters (leaves ``[N, ...]``) are finite."""
-    finite = [
-        jnp.all(jnp.isfinite(leaf.reshape(len(leaf), -1)), axis=1)
-        for leaf in jax.tree.leaves(params)
-    ]
-    return jnp.all(jnp.stack(finite), axis=0)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from learned_opt.names import did_you_mean
 from meta.runs import progress
-from meta.runs.workdir import Workdir
+from meta.runs.workdir import Workdir, flatten
 from meta.training import experiment, final_comparison, loop
 from meta.training.experiment import Experiment
 
@@ -70,7 +70,7 @@ def build(config: dict[str, Any]) -> Study:
             f"{budget} and {validations}"
         )
     grid = {field: tuple(values) for field, values in config["grid"]}
-    variants = []
+    variants, start = [], flatten(base)
     for name, point, changes in _points(grid, config["variants"]):
         try:
             affordable = _affordable(changed(base, changes), budget, validations)
@@ -78,7 +78,9 @@ def build(config: dict[str, Any]) -> Study:
             raise ValueError(f"variant {name!r}: {error}") from error
         if "outer" in changes:  # a variant's own block is recorded with the length it is given
             changes["outer"] = affordable.config["outer"]
-        variants.append(Variant(name, point, affordable, _differences(base, affordable.config)))
+        fields = flatten(affordable.config)
+        differences = {f: v for f, v in fields.items() if f not in start or start[f] != v}
+        variants.append(Variant(name, point, affordable, differences))
     return Study(config, budget, grid, variants)
 
 
@@ -93,15 +95,12 @@ def _points(
     for field, values in grid.items():
         if not values:
             raise ValueError(f"the grid's field {field!r} has no values")
-    products = itertools.product(*grid.values())
-    return [
-        (
-            ",".join(f"{f.rsplit('.', 1)[-1]}={v:g}" for f, v in zip(grid, point, strict=True)),
-            point,
-            dict(zip(grid, point, strict=True)),
-        )
-        for point in products
-    ]
+    points = []
+    for point in itertools.product(*grid.values()):
+        changes = dict(zip(grid, point, strict=True))
+        name = ",".join(f"{f.rsplit('.', 1)[-1]}={v:g}" for f, v in changes.items())
+        points.append((name, point, changes))
+    return points
 
 
 def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -142,18 +141,6 @@ def _affordable(config: dict[str, Any], budget: int, validations: int) -> Experi
         "validate_every": math.ceil(num_steps / validations),
     }
     return experiment.build({**config, "outer": {**config["outer"], **length}})
-
-
-def _differences(base: dict[str, Any], config: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Dotted field -> value, where a config is not the base's."""
-    different: dict[str, Any] = {}
-    for name, value in config.items():
-        other = base.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            different |= _differences(other, value, f"{path}{name}.")
-        elif value != other:
-            different[f"{path}{name}"] = value
-    return different
 
 
 def describe(study: Study) -> str:

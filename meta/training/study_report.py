@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from meta import results
-from meta.results import normalised, plot_style, plots
+from meta.results import markdown, normalised, plot_style, plots
 from meta.runs import progress
 from meta.runs.workdir import Workdir, read_metrics
 from meta.training.study import Study, Variant
@@ -113,23 +113,16 @@ def heat_map(study: Study, table: results.Table, task: str, folder: Workdir) -> 
 
 def _page(study: Study, text: str, spent: dict[str, Spent]) -> str:
     first = study.variants[0].experiment
+    header = ["variant", "meta-steps", "environment steps", "wall time", "change of theta"]
     lines = [
         "# Meta-training compared",
         "",
         text,
         "## What each variant took",
         "",
-        "| variant | meta-steps | environment steps | wall time | change of theta |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for variant in study.variants:
-        taken, experiment = spent[variant.name], variant.experiment
-        change = f"{taken.relative_change:.1%}" if math.isfinite(taken.relative_change) else "-"
-        lines.append(
-            f"| {variant.name} | {experiment.schedule.num_steps} {experiment.trainer.unit}s | "
-            f"{taken.env_steps:,} | {progress.duration(taken.seconds)} | {change} |"
-        )
-    lines += [
+        markdown.table(
+            header, [_row(variant, spent[variant.name]) for variant in study.variants], "lrrrr"
+        ),
         "",
         "## What was equal",
         "",
@@ -147,3 +140,10 @@ def _page(study: Study, text: str, spent: dict[str, Spent]) -> str:
         lines.append(f"- {variant.name}: `{json.dumps(variant.differences, default=str)}`")
     lines.append("- Wall time: see the table; it depends on the machine.")
     return "\n".join(lines) + "\n"
+
+
+def _row(variant: Variant, taken: Spent) -> list[str]:
+    change = f"{taken.relative_change:.1%}" if math.isfinite(taken.relative_change) else "-"
+    steps = f"{variant.experiment.schedule.num_steps} {variant.experiment.trainer.unit}s"
+    duration = progress.duration(taken.seconds)
+    return [variant.name, steps, f"{taken.env_steps:,}", duration, change]

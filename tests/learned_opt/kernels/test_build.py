@@ -13,7 +13,7 @@ import pytest
 import learned_opt
 from learned_opt import base, kernels, standalone
 from learned_opt.families.open_optimizer import OpenConfig
-from learned_opt.kernels import build, choice
+from learned_opt.kernels import build
 from tests.learned_opt.test_optimizer_contract import context, example_params
 
 HANDLER = """
@@ -38,7 +38,7 @@ def fresh(monkeypatch, tmp_path):
     (sources / "tiny.cc").write_text(HANDLER)
     monkeypatch.setattr(build, "_FOLDER", sources)
     monkeypatch.setenv("LOPT_RL_KERNEL_CACHE", str(tmp_path / "cache"))
-    caches = (build._target, build._library, build._find_compiler, choice.obstacle)
+    caches = (build._target, build._library, build._find_compiler)
     for cache in caches:
         cache.cache_clear()
     yield tmp_path / "cache"

@@ -235,8 +235,7 @@ def test_untrained_controls_can_be_left_out_and_each_seed_has_a_theta_of_its_own
     table = results.read(tmp_path / "run" / "results.csv")
     assert table.optimizers() == ["mine"]
     (mine,) = contestants.resolve([theta_file])
-    job = runner.Job(mine.controls()[0], None, None, [], 0)
-    run = runner.Run(job, None, learned_opt.load(theta_file), 2)
+    run = runner.Run(mine.controls()[0], None, [], None, learned_opt.load(theta_file), 2)
     draw = lambda first: runner._thetas(run, jax.random.key(0), first, 2)["rate"]  # noqa: E731
     both = draw(0)
     assert both[0] != both[1]
@@ -277,7 +276,7 @@ def test_a_failed_run_is_noted_and_counts_as_the_worst(finished, theta_file, tmp
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
     store = Store(folder, request(folder).settings)
-    cell = next(c for c in store._cells if c["optimizer"] == "adam")
+    cell = next(c for c in store._cells.values() if c["optimizer"] == "adam")
     found = store.curves("catch", "adam")
     shutil.rmtree(folder / "chunks" / "catch" / "adam")
     curves = np.array([curve.episode_return for curve in found.values()])

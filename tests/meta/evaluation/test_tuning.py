@@ -14,7 +14,7 @@ from meta.evaluation import contestants, tuning, tuning_report, tuning_space
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store
 from meta.evaluation.tuning import Search
-from meta.evaluation.tuning_report import About, Score
+from meta.evaluation.tuning_report import About, Candidate
 from meta.evaluation.tuning_space import Choices, Range
 from meta.runs.workdir import Workdir, WorkdirError
 
@@ -131,7 +131,7 @@ def test_failed_candidates_are_never_chosen(tmp_path):
     about = About("adam", "catch", "ppo", "final_return", ["learning_rate"], 100)
     values = [{"learning_rate": rate, "anneal": False} for rate in (1.0, 0.1, 0.01)]
     found = [[9.0, np.nan], [1.0, 2.0], [2.0, 3.0]]
-    rows = [Score(v, np.array(s)) for v, s in zip(values, found, strict=True)]
+    rows = [Candidate(v, np.array(s)) for v, s in zip(values, found, strict=True)]
     text = tuning_report.write(Workdir(tmp_path), about, rows)
     assert presets.read_preset(tmp_path / "preset.json").options["learning_rate"] == 0.01
     assert "| 1 | failed |" in text and "smallest one tried" in text

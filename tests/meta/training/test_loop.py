@@ -47,7 +47,7 @@ def theta_of(state):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    return folder, loop.run(config(), str(folder))
+    return folder, loop.train(experiment.build(config()), str(folder))
 
 
 def test_a_run_leaves_what_it_promises(uninterrupted):
@@ -125,9 +125,9 @@ def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_
     folder = str(tmp_path / "run")
     monkeypatch.setattr(EvolutionTrainer, "step", crash)
     with pytest.raises(RuntimeError, match="power cut"):
-        loop.run(config(), folder)
+        loop.train(experiment.build(config()), folder)
     monkeypatch.setattr(EvolutionTrainer, "step", step)
-    state = loop.run(config(), folder)
+    state = loop.train(experiment.build(config()), folder)
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
     first, second = (
         (path / "metrics.csv").read_text().splitlines()
@@ -148,10 +148,10 @@ def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, mon
     folder = str(tmp_path / "run")
     monkeypatch.setattr(EvolutionTrainer, "step", interrupted)
     with pytest.raises(progress.Stopped, match="SIGTERM"):
-        loop.run(config(checkpoint_every=3), folder)
+        loop.train(experiment.build(config(checkpoint_every=3)), folder)
     assert learned_opt.load(f"{folder}/optimizer.npz").metadata["training"]["meta_steps"] == 1
     monkeypatch.setattr(EvolutionTrainer, "step", step)
-    state = loop.run(config(checkpoint_every=3), folder)
+    state = loop.train(experiment.build(config(checkpoint_every=3)), folder)
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
 
 
@@ -164,20 +164,20 @@ def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.warns(UserWarning, match="cannot be read"):
-        state = loop.run(config(), str(folder))
+        state = loop.train(experiment.build(config()), str(folder))
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
 
 
 def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    loop.run(config(num_generations=2), str(folder))
+    loop.train(experiment.build(config(num_generations=2)), str(folder))
     made = experiment.build(config(num_generations=2))
     final_comparison.evaluate_and_report(made, str(folder))
     with pytest.raises(WorkdirError, match=r"outer\.num_generations may be larger"):
-        loop.run(config(num_generations=1), str(folder))
+        loop.train(experiment.build(config(num_generations=1)), str(folder))
     with pytest.raises(WorkdirError, match="sigma"):
-        loop.run(config(num_generations=3, sigma=0.5), str(folder))
-    state = loop.run(config(), str(folder))
+        loop.train(experiment.build(config(num_generations=3, sigma=0.5)), str(folder))
+    state = loop.train(experiment.build(config()), str(folder))
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
     # The returns that were there were of the shorter run's optimizer.
     rivals = ["open (untrained)", "adam"]
@@ -191,13 +191,13 @@ def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
 def test_a_folder_of_another_config_is_refused_with_the_difference(uninterrupted):
     folder, _ = uninterrupted
     with pytest.raises(WorkdirError, match=r'(?s)"sigma": 0.03.*"sigma": 0.5'):
-        loop.run(config(sigma=0.5), str(folder))
+        loop.train(experiment.build(config(sigma=0.5)), str(folder))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(WorkdirError, match=r"thesis\.tex"):
-        loop.run(config(), str(tmp_path))
+        loop.train(experiment.build(config()), str(tmp_path))
 
 
 def test_multi_task_fitness_is_the_mean_of_normalised_returns(tmp_path):

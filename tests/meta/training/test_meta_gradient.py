@@ -212,7 +212,7 @@ def theta_of(state):
 
 @pytest.mark.slow
 def test_a_crash_costs_at_most_a_meta_step_and_changes_nothing(tmp_path, monkeypatch):
-    whole = training_loop.run(small_config(), str(tmp_path / "whole"))
+    whole = training_loop.train(experiment.build(small_config()), str(tmp_path / "whole"))
     made = experiment.build(small_config())
     step = made.trainer.step
 
@@ -224,7 +224,7 @@ def test_a_crash_costs_at_most_a_meta_step_and_changes_nothing(tmp_path, monkeyp
     monkeypatch.setattr(made.trainer, "step", crash)
     with pytest.raises(RuntimeError, match="power cut"):
         training_loop.train(made, str(tmp_path / "cut"))
-    resumed = training_loop.run(small_config(), str(tmp_path / "cut"))
+    resumed = training_loop.train(experiment.build(small_config()), str(tmp_path / "cut"))
     np.testing.assert_array_equal(theta_of(resumed), theta_of(whole))
     rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "cut")]
     seconds = rows[0][0].split(",").index("seconds")

@@ -69,8 +69,8 @@ def test_it_trains_is_resumed_bit_for_bit_and_leaves_an_optimizer(
     resumed = loop.train(random_search, str(tmp_path / "cut"))
     assert "going on after trial 2" in capsys.readouterr().out
     np.testing.assert_array_equal(flat(resumed), flat(whole))
-    start = random_search.trainer.initial_theta(random_search.keys.training)
-    assert np.any(flat(whole) != np.asarray(ravel_pytree(start)[0]))
+    start = random_search.trainer.init(random_search.keys.training)
+    assert np.any(flat(whole) != np.asarray(ravel_pytree(start.theta)[0]))
     trained = learned_opt.load(tmp_path / "cut" / "optimizer.npz")
     np.testing.assert_array_equal(ravel_pytree(trained.theta)[0], flat(whole))
     assert trained.metadata["training"]["outer_loop"] == "random_search"

@@ -32,7 +32,7 @@ def test_variants_have_one_budget_and_one_report(tmp_path):
     assert trained["es"].schedule.num_steps == 256 // (4 * 32)
     assert trained["meta_gradient"].schedule.num_steps == 256 // (2 * 2 * 2 * 4)
     # Both begin with the same theta.
-    starts = [m.trainer.initial_theta(m.keys.training) for m in trained.values()]
+    starts = [m.trainer.theta(m.trainer.init(m.keys.training)) for m in trained.values()]
     jax.tree.map(np.testing.assert_array_equal, *starts)
     study.run(made, str(tmp_path / "study"))
     page = study_report.write(made, str(tmp_path / "study"))
