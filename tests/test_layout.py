@@ -55,6 +55,7 @@ MAY_IMPORT = {
         "meta.runs.logs",
         "meta.training.experiment",
         "meta.training.outer_loop",
+        "third_party",
     ),
     "launchers": ("meta",),
 }
