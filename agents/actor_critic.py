@@ -83,8 +83,8 @@ class ActorCriticAgent:
             grads, terms, activity = self._gradient(params, minibatch)
             context = {
                 "key": key,
-                "training_proportion": self._proportion(state.iteration, self.num_iterations),
-                "batch_proportion": self._proportion(epoch, self.config.num_epochs),
+                "training_proportion": proportion(state.iteration, self.num_iterations),
+                "batch_proportion": proportion(epoch, self.config.num_epochs),
                 "dormancy": dormancy(params, activity),
                 "loss": terms.total,
             }
@@ -130,11 +130,12 @@ class ActorCriticAgent:
 
     def _gradient(self, params: Any, batch: Batch) -> tuple[Any, losses.LossTerms, dict]:
         """Clipped gradients, loss terms and activity by network and layer."""
-        grad = jax.grad(
-            lambda params: (lambda out: (out[0].total, out))(self._loss(params, batch)),
-            has_aux=True,
-        )
-        grads, (terms, activity) = grad(params)
+
+        def loss(params: Any) -> tuple[jax.Array, tuple[losses.LossTerms, dict]]:
+            terms, activity = self._loss(params, batch)
+            return terms.total, (terms, activity)
+
+        grads, (terms, activity) = jax.grad(loss, has_aux=True)(params)
         if self.config.max_grad_norm > 0:
             clip = optax.clip_by_global_norm(self.config.max_grad_norm)
             # Each network apart, so that one's large gradient does not shrink the other's.
@@ -166,10 +167,6 @@ class ActorCriticAgent:
         activity = {"actor": actor_activity, "critic": critic_activity}
         return losses.LossTerms(total, policy_loss, value_loss, entropy), activity
 
-    def _proportion(self, index: jax.Array, count: int) -> jax.Array:
-        """index / (count - 1) in [0, 1], and 0 where there is one."""
-        return jnp.minimum(index / max(count - 1, 1), 1.0).astype(jnp.float32)
-
     def _metrics(self, state: TrainState, terms: losses.LossTerms) -> Metrics:
         return {
             "episode_return": jnp.mean(state.episode_return),
@@ -179,6 +176,11 @@ class ActorCriticAgent:
             "value_loss": jnp.mean(terms.value),
             "entropy": jnp.mean(terms.entropy),
         }
+
+
+def proportion(index: jax.Array, count: int) -> jax.Array:
+    """index / (count - 1) in [0, 1], and 0 where there is one."""
+    return jnp.minimum(index / max(count - 1, 1), 1.0).astype(jnp.float32)
 
 
 def dormancy(params: Any, activity: dict[str, dict[str, jax.Array]]) -> Any:
@@ -208,10 +210,6 @@ def dormancy(params: Any, activity: dict[str, dict[str, jax.Array]]) -> Any:
 
 def make_agent(config: AgentConfig, env: Environment) -> ActorCriticAgent:
     """An agent for an environment.
-
-    Args:
-      config: its settings.
-      env: where it acts.
 
     Raises:
       ValueError: the settings do not fit the environment.

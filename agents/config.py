@@ -91,11 +91,8 @@ class AgentConfig:
 
     def _check_network(self) -> None:
         for name in ("activation", "critic_activation"):
-            given = getattr(self, name)
-            optional = name == "critic_activation" and given is None
-            if not optional and given not in networks.ACTIVATIONS:
-                known = ", ".join(networks.ACTIVATIONS)
-                raise ValueError(f"unknown {name} {given!r}; known: {known}")
+            if getattr(self, name) is not None or name == "activation":
+                networks.check_activation(getattr(self, name), name)
         if self.network not in ("separate", "shared"):
             raise ValueError(f"network must be 'separate' or 'shared', got {self.network!r}")
         if self.network == "shared" and self.equal_hidden:

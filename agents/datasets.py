@@ -13,11 +13,12 @@ examples, always the same ones.
 
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from learned_opt.names import did_you_mean
 
 PREFIX = "tfds/"  # of a task's env that names a dataset
 OWN = "digits"
@@ -141,9 +142,9 @@ def _prepared(name: str, folder: str) -> Any:
     try:
         builder = tfds.builder(name, **({"data_dir": folder} if folder else {}))
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        known = _near(tfds, name)
+        hint = did_you_mean(name, [OWN, *tfds.list_builders(with_community_datasets=False)])
         raise ValueError(
-            f"tensorflow-datasets knows no dataset {name!r}{known} and {folder or 'its folder'} "
+            f"tensorflow-datasets knows no dataset {name!r}{hint} and {folder or 'its folder'} "
             f"holds none of that name; {OWN} ships with this project"
         ) from error
     if not builder.is_prepared():
@@ -167,14 +168,6 @@ def _of_folder(tfds: Any, name: str, folder: str) -> Any:
             f"{PREFIX}{builder.name}"
         )
     return builder
-
-
-def _near(tfds: Any, name: str) -> str:
-    import difflib
-
-    known = [OWN, *tfds.list_builders(with_community_datasets=False)]
-    found = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _prepare(tfds: Any, name: str, builder: Any) -> None:
@@ -221,7 +214,8 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
 def _read(name: str, builder: Any, split: str, image_key: str, label_key: str) -> Examples:
     try:
         source = builder.as_data_source(split=split)
-        rows = list(_pairs(source, image_key, label_key))
+        examples = (source[index] for index in range(len(source)))
+        rows = [(np.asarray(e[image_key]), int(e[label_key])) for e in examples]
     # tfds raises of many kinds here: a file format without random access, damaged files.
     except Exception as error:
         raise ValueError(
@@ -234,12 +228,6 @@ def _read(name: str, builder: Any, split: str, image_key: str, label_key: str) -
         raise ValueError(f"dataset {name!r} has no examples in its split {split!r}")
     images = np.stack([image for image, _ in rows]).reshape(len(rows), -1)
     return Examples(images, np.array([label for _, label in rows], np.int32))
-
-
-def _pairs(source: Any, image_key: str, label_key: str) -> Iterator[tuple[np.ndarray, int]]:
-    for index in range(len(source)):
-        example = source[index]
-        yield np.asarray(example[image_key]), int(example[label_key])
 
 
 def _divide(name: str, train: Examples) -> tuple[Examples, Examples]:

@@ -27,6 +27,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+def check_activation(name: Any, field: str = "activation") -> None:
+    """Raises a ValueError that lists the known ones if there is no such activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown {field} {name!r}; known: {', '.join(ACTIVATIONS)}")
+
+
 @jax.custom_batching.sequential_vmap
 def _orthogonal_columns(draws: jax.Array) -> jax.Array:
     """An orthonormal basis of the columns of ``[n, m]`` with n >= m, uniformly distributed.
@@ -217,11 +223,8 @@ class ActorCritic(NamedTuple):
     def init(self, key: jax.Array, observation: jax.Array, equal_hidden: bool) -> Any:
         """params ``{'actor': ..., 'critic': ...}`` for observations like ``[1, features]``.
 
-        Args:
-          key: a typed key.
-          observation: an example.
-          equal_hidden: start both networks from one key, so that their hidden layers start
-            equal where they are of equal sizes (as OPEN's released code does).
+        With ``equal_hidden`` both networks start from one key, so that their hidden layers
+        start equal where they are of equal sizes (as OPEN's released code does).
         """
         actor_key, critic_key = jax.random.split(key)
         critic_key = actor_key if equal_hidden else critic_key
@@ -268,19 +271,9 @@ def make_actor_critic(
     observation_shape: tuple[int, ...] = (),
     shared: bool = False,
 ) -> ActorCritic:
-    """Networks for an action space.
+    """Networks for an action space, with settings as ``AgentConfig`` explains them.
 
-    Args:
-      action: the action space.
-      widths: of the actor's hidden dense layers.
-      activation: a name in ``ACTIVATIONS``.
-      critic_widths: of the critic's hidden dense layers; None: as the actor's, or if shared,
-        none between the trunk and the value.
-      critic_activation: None: as the actor's.
-      convolutions: (filters, kernel size) of each, before the dense layers; of both
-        networks, or of the trunk.
-      observation_shape: of one observation; only read where there are convolutions.
-      shared: one trunk for actor and critic.
+    ``observation_shape``, of one observation, is only read where there are convolutions.
 
     Raises:
       ValueError: unknown activation, a width, filter count or kernel size below 1, or
@@ -290,8 +283,7 @@ def make_actor_critic(
     if critic_widths is None:
         critic_widths = () if shared else widths
     for name in (activation, critic_activation):
-        if name not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
+        check_activation(name)
     for sizes in (widths, critic_widths):
         if any(width < 1 for width in sizes):
             raise ValueError(f"layer widths must be at least 1, got {sizes}")

@@ -63,10 +63,7 @@ def act(
     """One step of all environments with actions drawn from the policy.
 
     Args:
-      env: the environment, unbatched.
-      network: the agent's.
-      params: to act with.
-      env_state: ``[B]``.
+      env_state: ``[B]``; ``env`` itself is unbatched.
       observation: ``[B, features]``, as ``seen`` gives it.
       noise: what the actions are drawn with, see ``networks.draw_noise``.
       keys: of the environments' steps, ``[B]``.
@@ -101,18 +98,11 @@ def collect(
     state: TrainState,
     key: jax.Array,
 ) -> tuple[TrainState, Batch]:
-    """Runs one rollout with given parameters and estimates advantages.
-
-    Args:
-      config: the agent's.
-      env: the environment, unbatched.
-      network: the agent's.
-      params: to act with.
-      state: where the environments stand; ``params`` and ``opt_state`` pass through.
-      key: this rollout's randomness.
+    """Runs one rollout, acting with ``params``, and estimates advantages.
 
     Returns:
-      The state with moved environments and statistics, and a batch ``[T, B]``.
+      The state with moved environments and statistics (its own ``params`` and ``opt_state``
+      pass through), and a batch ``[T, B]``.
     """
     noise_key, env_key = jax.random.split(key)
     size = (config.num_steps, config.num_envs)

@@ -18,12 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from agents import networks
-from agents.actor_critic import dormancy
+from agents.actor_critic import dormancy, proportion
 from agents.base import Metrics, TrainState
 from agents.datasets import Dataset, Examples
 from agents.networks import Network
-
-SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +61,7 @@ class SupervisedConfig:
         object.__setattr__(self, "widths", tuple(self.widths))
         if any(width < 1 for width in self.widths):
             raise ValueError(f"layer widths must be at least 1, got {self.widths}")
-        if self.activation not in networks.ACTIVATIONS:
-            known = ", ".join(networks.ACTIVATIONS)
-            raise ValueError(f"unknown activation {self.activation!r}; known: {known}")
+        networks.check_activation(self.activation)
         if self.num_iterations < 1:
             raise ValueError(
                 f"total_timesteps={self.total_timesteps} is less than one iteration of "
@@ -77,11 +73,6 @@ class SupervisedConfig:
     def iteration_size(self) -> int:
         """Training examples per iteration."""
         return self.batch_size * self.num_minibatches
-
-    @property
-    def updates_per_iteration(self) -> int:
-        """One for each minibatch."""
-        return self.num_minibatches
 
     @property
     def num_iterations(self) -> int:
@@ -159,7 +150,7 @@ class SupervisedAgent:
             grads, (terms, activity) = self._gradient(params, self._take(self.data.train, index))
             context = {
                 "key": key,
-                "training_proportion": self._training_proportion(state.iteration),
+                "training_proportion": proportion(state.iteration, self.num_iterations),
                 # Examples are not learned from twice in an iteration: always its first epoch.
                 "batch_proportion": jnp.float32(0.0),
                 "dormancy": dormancy(params, {"actor": activity}),
@@ -248,10 +239,6 @@ class SupervisedAgent:
         # Constants of the compiled program, in their own dtype: one byte for each pixel.
         images, labels = jnp.asarray(examples.images)[index], jnp.asarray(examples.labels)[index]
         return images.astype(jnp.float32) / self.data.scale, labels
-
-    def _training_proportion(self, iteration: jax.Array) -> jax.Array:
-        last = max(self.num_iterations - 1, 1)
-        return jnp.minimum(iteration / last, 1.0).astype(jnp.float32)
 
 
 def _draw(key: jax.Array, count: int, size: int) -> jax.Array:

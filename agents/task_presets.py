@@ -8,35 +8,24 @@ import dataclasses
 from typing import Any
 
 from agents.config import AgentConfig
+from agents.datasets import OWN, PREFIX
+from agents.environments.registry import BRAX, OPEN_GRIDWORLDS
 from agents.supervised import SupervisedConfig
-
-_MINATAR = ("asterix", "breakout", "freeway", "spaceinvaders")
-_BRAX = (
-    "ant", "halfcheetah", "hopper", "humanoid", "humanoidstandup", "inverted_double_pendulum",
-    "inverted_pendulum", "pusher", "reacher", "swimmer", "walker2d",
-)  # fmt: skip
-_OPEN_GRIDWORLDS = (
-    "labyrinth", "rand_all", "rand_dense", "rand_long", "rand_sparse", "sixteen_rooms",
-    "standard_maze",
-)  # fmt: skip
-
-# Datasets that go by a short name; others are ``tfds/NAME``.
-_DATASETS = ("digits",)
 
 # Horizons in environment steps: OPEN paper, table 3; Humanoid as Ant, see
 # configs/humanoid_open.py.
 HORIZONS = {
-    **dict.fromkeys(_MINATAR, 10_000_000),
+    **dict.fromkeys(("asterix", "breakout", "freeway", "spaceinvaders"), 10_000_000),
     **dict.fromkeys(("ant", "humanoid"), 50_000_000),
-    **dict.fromkeys(_OPEN_GRIDWORLDS, 30_000_000),
+    **dict.fromkeys(OPEN_GRIDWORLDS, 30_000_000),
     # No paper's: training examples, 800 minibatches of 64.
-    "digits": 51_200,
+    OWN: 51_200,
 }
 
 
 def is_dataset(env: str) -> bool:
     """Whether a task's ``env`` names a dataset and not an environment."""
-    return env.startswith("tfds/") or env in _DATASETS
+    return env.startswith(PREFIX) or env == OWN
 
 
 def agent_for(env: str, asked: str) -> str:
@@ -66,7 +55,7 @@ def short_name(env: str) -> str:
 def optimizer_preset(env: str) -> str:
     """The name under which handcrafted optimizers would have values tuned on an environment."""
     name = short_name(env)
-    return "gridworld" if name in _OPEN_GRIDWORLDS else name
+    return "gridworld" if name in OPEN_GRIDWORLDS else name
 
 
 # The horizon is the task's; a block that needs one of the others adds it.
@@ -140,14 +129,14 @@ def task(env: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if is_dataset(env):
         block = supervised_agent()
-    elif name in _BRAX:
+    elif name in BRAX:
         block = brax_agent()
         if name in ("ant", "humanoid"):
             options = {"backend": "positional"}
         if name == "humanoid":  # the comparison project's width
             block["widths"] = (256, 256)
     else:
-        block = gridworld_agent() if name in _OPEN_GRIDWORLDS else minatar_agent()
+        block = gridworld_agent() if name in OPEN_GRIDWORLDS else minatar_agent()
     return {
         "env": env,
         "env_options": options,

@@ -14,11 +14,6 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    task = blocks.task("ant", 5e7, blocks.brax_agent())
-    task.env_options = ConfigDict({"backend": "positional"})
-    config = blocks.experiment({"ant": task}, num_generations=700)
-    config.outer.population_size = 32
-    config.outer.sigma = 0.01
-    config.outer.learning_rate = 0.01
-    return blocks.shrink(config) if smoke else config
+    tasks = {"ant": blocks.task("ant", 5e7)}
+    config = blocks.experiment(tasks, outer=blocks.brax_evolution())
+    return blocks.in_mode(config, mode)

@@ -13,9 +13,7 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    task = blocks.task("ant", 5e7, blocks.brax_agent())
-    task.env_options = ConfigDict({"backend": "positional"})
-    config = blocks.experiment({"ant": task}, outer=blocks.brax_meta_gradient())
+    tasks = {"ant": blocks.task("ant", 5e7)}
+    config = blocks.experiment(tasks, outer=blocks.brax_meta_gradient())
     config.optimizer.options.initial_theta = "random"
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -19,15 +19,6 @@ from meta.training.experiment import EvaluationSettings
 
 MODES = ("full", "smoke")
 
-# What Adam reaches (final return), by which OPEN's authors divide fitness in multi-task
-# training: OPEN release, see third_party/open_rl/reference.py.
-ADAM_RETURNS = {
-    "asterix": 15.0353,
-    "freeway": 61.8369,
-    "breakout": 50.0822,
-    "spaceinvaders": 167.0913,
-}
-
 
 def check_mode(mode: str) -> bool:
     """Whether a config's mode (after the colon) is ``smoke``; ValueError if unknown."""
@@ -43,39 +34,52 @@ def agent() -> ConfigDict:
     return ConfigDict(task_presets.minatar_agent())
 
 
-def supervised_agent() -> ConfigDict:
-    """An inner loop: supervised learning of a dataset."""
-    return ConfigDict(task_presets.supervised_agent())
-
-
-def brax_agent() -> ConfigDict:
-    """PPO on Brax as in the OPEN paper, table 3 (Ant)."""
-    return ConfigDict(task_presets.brax_agent())
-
-
 def task(env: str, total_timesteps: float, agent_block: ConfigDict | None = None) -> ConfigDict:
     """A task: an environment, an agent and a horizon.
 
+    The agent is the papers' for the environment, unless another is given (``task_presets``).
     Adam is the baseline: with the paper's tuned values where there are such, else with its
     defaults, over whose learning rate ``evaluation.learning_rates`` goes.
     """
     name = env.rsplit("/", maxsplit=1)[-1]
+    preset = task_presets.task(env)
     tuned = {"preset": name} if name in PRESETS["adam"] else {}
     return ConfigDict(
         {
             "env": env,  # a name that agents.environments.make takes, or tfds/DATASET
-            "env_options": ConfigDict(),  # its keyword arguments; data_dir of a dataset
+            "env_options": preset["env_options"],  # its keyword arguments; data_dir of a dataset
             "total_timesteps": int(total_timesteps),  # of one inner run; examples of a dataset
             "normalizer": 1.0,  # fitness is return / normalizer
-            "agent": agent_block or agent(),
+            "agent": agent_block or preset["agent"],
             "baselines": ConfigDict({"adam": ConfigDict(tuned)}),
         }
     )
 
 
+def short_task(env: str, total_timesteps: int) -> ConfigDict:
+    """A task of hundreds of updates: PPO with layers of 16, and Adam annealed as the baseline."""
+    block = task(env, total_timesteps)
+    block.agent.num_envs = 16
+    block.agent.num_steps = 32
+    block.agent.widths = (16, 16)
+    block.agent.ppo.num_minibatches = 4
+    block.agent.ppo.num_epochs = 2
+    block.baselines = ConfigDict({"adam": {"anneal": True}})
+    return block
+
+
 def evolution(num_generations: int) -> ConfigDict:
     """The outer loop by ES: OPEN paper, table 7, MinAtar. Fields: ``EvolutionConfig``."""
     return ConfigDict(outer_loop.block("es", num_generations))
+
+
+def brax_evolution() -> ConfigDict:
+    """The outer loop by ES as the OPEN paper has it on Ant: table 7."""
+    outer = evolution(num_generations=700)
+    outer.population_size = 32
+    outer.sigma = 0.01
+    outer.learning_rate = 0.01
+    return outer
 
 
 def meta_gradient(num_meta_steps: int) -> ConfigDict:
@@ -177,6 +181,11 @@ def evaluate_short_runs(config: ConfigDict, points: int) -> None:
     config.evaluation.tuning_seeds = 16
 
 
+def in_mode(config: ConfigDict, mode: str) -> ConfigDict:
+    """The experiment as it is, or shrunk if the mode is ``smoke``; ValueError if unknown."""
+    return shrink(config) if check_mode(mode) else config
+
+
 def shrink(config: ConfigDict) -> ConfigDict:
     """Makes an experiment small enough for minutes on two CPU cores.
 
@@ -207,6 +216,4 @@ def shrink(config: ConfigDict) -> ConfigDict:
 
 def minatar(name: str, num_generations: int, mode: str) -> ConfigDict:
     """OPEN trained on one MinAtar game: tables 3 and 7."""
-    smoke = check_mode(mode)
-    config = experiment({name: task(name, 1e7)}, num_generations)
-    return shrink(config) if smoke else config
+    return in_mode(experiment({name: task(name, 1e7)}, num_generations), mode)

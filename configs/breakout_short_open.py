@@ -13,6 +13,5 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
     config = blocks.experiment({"breakout": blocks.task("breakout", 2e5)}, num_generations=250)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -15,15 +15,8 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    task = blocks.task("gymnax/CartPole-v1", 40_960)
-    task.agent.num_envs = 16
-    task.agent.num_steps = 32
-    task.agent.widths = (16, 16)
+    task = blocks.short_task("gymnax/CartPole-v1", 40_960)
     task.agent.activation = "tanh"
-    task.agent.ppo.num_minibatches = 4
-    task.agent.ppo.num_epochs = 2
-    task.baselines = ConfigDict({"adam": {"anneal": True}})
     config = blocks.experiment({"cartpole": task}, num_generations=120)
     config.optimizer.options.features = (
         "parameter",
@@ -35,4 +28,4 @@ def get_config(mode: str = "full") -> ConfigDict:
     )
     config.optimizer.options.zero_mean = False
     blocks.search_short_runs(config)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -20,7 +20,6 @@ from configs import blocks, optim4rl_blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
     agent = blocks.a2c_agent(num_envs=64, discount=0.995)
     agent.widths = (256,)
     task = blocks.task("catch", 5e5, agent)
@@ -36,4 +35,4 @@ def get_config(mode: str = "full") -> ConfigDict:
     config.evaluation.criterion = "area"
     config.evaluation.learning_rates = (3e-4, 1e-3, 3e-3, 1e-2)
     config.evaluation.tuning_seeds = 4
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -19,14 +19,6 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    task = blocks.task("catch", 10_240)
-    task.agent.num_envs = 16
-    task.agent.num_steps = 32
-    task.agent.widths = (16, 16)
-    task.agent.ppo.num_minibatches = 4
-    task.agent.ppo.num_epochs = 2
-    task.baselines = ConfigDict({"adam": {"anneal": True}})
-    config = blocks.experiment({"catch": task}, num_generations=90)
+    config = blocks.experiment({"catch": blocks.short_task("catch", 10_240)}, num_generations=90)
     blocks.search_short_runs(config)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

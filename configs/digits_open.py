@@ -20,7 +20,7 @@ from configs import blocks
 
 
 def digits_task() -> ConfigDict:
-    task = blocks.task("tfds/digits", 5_120, blocks.supervised_agent())
+    task = blocks.task("tfds/digits", 5_120)
     task.agent.batch_size = 32
     task.agent.widths = (16, 16)
     task.baselines = ConfigDict({"adam": {"anneal": True}})
@@ -28,9 +28,8 @@ def digits_task() -> ConfigDict:
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
     config = blocks.experiment({"digits": digits_task()}, num_generations=120)
     blocks.search_short_runs(config)
     config.outer.validation_seeds = 16
     config.evaluation.points = 10
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -20,7 +20,6 @@ from configs import blocks, digits_open, optim4rl_blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
     outer = blocks.meta_gradient(num_meta_steps=500)
     outer.num_agents = 16
     outer.inner_updates = 1
@@ -33,4 +32,4 @@ def get_config(mode: str = "full") -> ConfigDict:
     config = blocks.experiment({"digits": digits_open.digits_task()}, outer=outer)
     config = optim4rl_blocks.optim4rl(config, 1e-3, None)
     blocks.evaluate_short_runs(config, points=10)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -13,13 +13,7 @@ from configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    task = blocks.task("humanoid", 5e7, blocks.brax_agent())
-    task.env_options = ConfigDict({"backend": "positional"})
-    task.agent.widths = (256, 256)
+    task = blocks.task("humanoid", 5e7)
     task.baselines = ConfigDict({"adam": {"learning_rate": 3e-4, "anneal": True}})
-    config = blocks.experiment({"humanoid": task}, num_generations=700)
-    config.outer.population_size = 32
-    config.outer.sigma = 0.01
-    config.outer.learning_rate = 0.01
-    return blocks.shrink(config) if smoke else config
+    config = blocks.experiment({"humanoid": task}, outer=blocks.brax_evolution())
+    return blocks.in_mode(config, mode)

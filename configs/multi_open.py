@@ -10,15 +10,16 @@ mean, read off). About 60 days of one GPU of 2020.
 from ml_collections import ConfigDict
 
 from configs import blocks
+from third_party.open_rl.reference import ADAM_RETURNS
 
 
 def get_config(mode: str = "full") -> ConfigDict:
-    smoke = blocks.check_mode(mode)
-    tasks = {name: blocks.task(name, 1e7) for name in blocks.ADAM_RETURNS}
-    for name, value in blocks.ADAM_RETURNS.items():
-        tasks[name].normalizer = value
+    games = ("asterix", "freeway", "breakout", "spaceinvaders")
+    tasks = {name: blocks.task(name, 1e7) for name in games}
+    for name, task in tasks.items():
+        task.normalizer = ADAM_RETURNS[name]  # by which OPEN's authors divide fitness
     config = blocks.experiment(tasks, num_generations=300, optimizer="open_large")
     config.outer.sigma_decay = 0.998
     config.outer.learning_rate_decay = 0.998
     config.outer.validate_every = 9
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

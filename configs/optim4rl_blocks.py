@@ -32,22 +32,20 @@ def gridworlds(
     tasks: dict[str, ConfigDict], learning_rate: float, num_meta_steps: int, mode: str
 ) -> ConfigDict:
     """Optim4RL on gridworlds: in meta-training every environment is an agent of its own."""
-    smoke = blocks.check_mode(mode)
     outer = blocks.meta_gradient(num_meta_steps)
     outer.num_agents = 512
     outer.num_envs = 1
     outer.reset_interval = 72
     config = optim4rl(blocks.experiment(tasks, outer=outer), learning_rate, None)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)
 
 
 def brax(env: str, entropy_coefficient: float, reward_scale: float, mode: str) -> ConfigDict:
     """Optim4RL on a Brax environment, spring backend, with the paper's PPO."""
-    smoke = blocks.check_mode(mode)
     agent = blocks.brax_optim4rl_agent(entropy_coefficient, reward_scale)
     task = blocks.task(f"brax/{env}", 1e8, agent)
     task.env_options = ConfigDict({"backend": "spring"})
     task.baselines = ConfigDict({"adam": {"learning_rate": 3e-4}})
     config = blocks.experiment({env: task}, outer=blocks.brax_meta_gradient())
     optim4rl(config, 3e-4, 1.0)
-    return blocks.shrink(config) if smoke else config
+    return blocks.in_mode(config, mode)

@@ -64,10 +64,7 @@ class LearnedOptimizer(NamedTuple):
 def require_context(optimizer_name: str, required: tuple[str, ...], context: dict) -> None:
     """Raises a ``ValueError`` that names the context that an optimizer lacks.
 
-    Args:
-      optimizer_name: for the message.
-      required: names from ``CONTEXT_NAMES``.
-      context: the keyword arguments that ``update`` was called with.
+    ``context`` are the keyword arguments of ``update``, ``required`` names out of them.
     """
     missing = [name for name in required if context.get(name) is None]
     if missing:
@@ -90,15 +87,7 @@ def require_params(optimizer_name: str, params: Params) -> None:
 
 def key_names(path: tuple[Any, ...]) -> tuple[str, ...]:
     """The plain names along a pytree key path, e.g. ``('actor', 'Dense_0', 'kernel')``."""
-    names = []
-    for entry in path:
-        for attribute in ("key", "name", "idx"):
-            if hasattr(entry, attribute):
-                names.append(str(getattr(entry, attribute)))
-                break
-        else:
-            names.append(str(entry))
-    return tuple(names)
+    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
 def _natural_order(name: str) -> tuple:
@@ -125,10 +114,10 @@ def layer_proportions(params: Params) -> Params:
     """
     flat, treedef = jax.tree_util.tree_flatten_with_path(params)
     paths = [key_names(path) for path, _ in flat]
-    depth_of_network = 1 if paths and max(map(len, paths)) > 2 else 0
+    depth = 1 if paths and max(map(len, paths)) > 2 else 0  # of the networks' names
+    places = [(path[:depth], _layer_of(path[depth:])) for path in paths]
     layers: dict[tuple[str, ...], set] = {}
-    for path in paths:
-        network, layer = path[:depth_of_network], _layer_of(path, depth_of_network)
+    for network, layer in places:
         layers.setdefault(network, set()).add(layer)
     position = {}
     for network, members in layers.items():
@@ -138,15 +127,9 @@ def layer_proportions(params: Params) -> Params:
         )
         last = max(len(ordered) - 1, 1)  # one layer: proportion 0 / 1 = 0
         position.update({(network, layer): index / last for index, layer in enumerate(ordered)})
-    values = [
-        position[path[:depth_of_network], _layer_of(path, depth_of_network)] for path in paths
-    ]
-    return jax.tree_util.tree_unflatten(treedef, values)
+    return treedef.unflatten([position[place] for place in places])
 
 
-def _layer_of(path: tuple[str, ...], depth_of_network: int) -> tuple[bool, tuple[str, ...]]:
-    """(is a bare parameter of the network, the layer's name path)."""
-    inner = path[depth_of_network:]
-    if len(inner) <= 1:
-        return True, inner
-    return False, inner[:-1]
+def _layer_of(path: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:
+    """(is a bare parameter of the network, the layer's name path), of a path within it."""
+    return (True, path) if len(path) <= 1 else (False, path[:-1])

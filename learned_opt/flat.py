@@ -93,23 +93,16 @@ def spread(values: Sequence[float] | jax.Array, layout: Layout) -> jax.Array:
     return jnp.concatenate(columns, axis=-1)
 
 
-def second_moment_scale(
-    rows: jax.Array, layout: Layout, epsilon: float = MOMENT_EPSILON
-) -> jax.Array:
+def second_moment_scale(rows: jax.Array, layout: Layout) -> jax.Array:
     """The factors that bring each row to a second moment of 1 over each tensor.
 
-    Args:
-      rows: ``[C, D]``.
-      layout: where the tensors lie.
-      epsilon: keeps the reciprocal root finite where a row is zero over a tensor.
-
     Returns:
-      ``[C, T]``: rsqrt(epsilon + mean of the square of the row over the tensor). Zero
-      for tensors of no elements.
+      For rows ``[C, D]``, ``[C, T]``: rsqrt(MOMENT_EPSILON + mean of the square of the row over
+      the tensor). Zero for tensors of no elements.
     """
     moments = [
         # An empty tensor has no mean; max(1, n) keeps the division defined.
         jnp.sum(jnp.square(rows[:, part]), axis=1) / max(1, part.stop - part.start)
         for part in layout.slices()
     ]
-    return jax.lax.rsqrt(epsilon + jnp.stack(moments, axis=1))
+    return jax.lax.rsqrt(MOMENT_EPSILON + jnp.stack(moments, axis=1))

@@ -4,6 +4,7 @@ Presets are the OPEN paper's tuned values (tables 4 to 6), by environment. Where
 environment has none of its own, pass hyperparameters instead.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ FAMILIES = {
 }
 
 
-def _adam(learning_rate: float, b1: float, b2: float) -> dict[str, Any]:
+def _annealed(learning_rate: float, b1: float, b2: float) -> dict[str, Any]:
     return {"learning_rate": learning_rate, "b1": b1, "b2": b2, "anneal": True}
 
 
@@ -39,21 +40,17 @@ def _rmsprop(learning_rate: float, decay: float, anneal: bool) -> dict[str, Any]
     return {"learning_rate": learning_rate, "decay": decay, "anneal": anneal}
 
 
-def _lion(learning_rate: float, b1: float, b2: float) -> dict[str, Any]:
-    return {"learning_rate": learning_rate, "b1": b1, "b2": b2, "anneal": True}
-
-
 # Tables 4, 5 and 6 of the OPEN paper. The marks of "Anneal LR" are not in its text; the
 # authors' runs anneal Adam everywhere, and RMSprop on asterix, freeway and spaceinvaders.
 # Lion's marks are not known: it is annealed here like Adam.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "adam": {
-        "asterix": _adam(0.003, 0.9, 0.999),
-        "freeway": _adam(0.001, 0.9, 0.99),
-        "breakout": _adam(0.01, 0.9, 0.99),
-        "spaceinvaders": _adam(0.007, 0.9, 0.99),
-        "ant": _adam(0.0003, 0.99, 0.99),
-        "gridworld": _adam(0.0001, 0.99, 0.99),
+        "asterix": _annealed(0.003, 0.9, 0.999),
+        "freeway": _annealed(0.001, 0.9, 0.99),
+        "breakout": _annealed(0.01, 0.9, 0.99),
+        "spaceinvaders": _annealed(0.007, 0.9, 0.99),
+        "ant": _annealed(0.0003, 0.99, 0.99),
+        "gridworld": _annealed(0.0001, 0.99, 0.99),
     },
     "rmsprop": {
         "asterix": _rmsprop(0.002, 0.99, True),
@@ -63,11 +60,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "ant": _rmsprop(0.0008, 0.99, False),
     },
     "lion": {
-        "asterix": _lion(0.0003, 0.99, 0.9),
-        "freeway": _lion(0.0003, 0.9, 0.9),
-        "breakout": _lion(0.0008, 0.9, 0.9),
-        "spaceinvaders": _lion(0.0008, 0.9, 0.99),
-        "ant": _lion(0.00015, 0.9, 0.9),
+        "asterix": _annealed(0.0003, 0.99, 0.9),
+        "freeway": _annealed(0.0003, 0.9, 0.9),
+        "breakout": _annealed(0.0008, 0.9, 0.9),
+        "spaceinvaders": _annealed(0.0008, 0.9, 0.99),
+        "ant": _annealed(0.00015, 0.9, 0.9),
     },
 }
 
@@ -114,8 +111,16 @@ def scale_by_remaining_training(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _resolve(name: str, task: str | None, given: dict[str, Any]) -> tuple[dict, bool]:
-    """Hyperparameters (defaults, then preset, then given) and whether to anneal."""
+def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
+    """All hyperparameters that ``make_handcrafted`` with these arguments uses.
+
+    Returns:
+      Values by name, ``anneal`` among them: defaults, then the preset's, then those given.
+
+    Raises:
+      ValueError: unknown name, preset or hyperparameter.
+    """
+    task = given.pop("preset", None)
     if name not in FAMILIES:
         raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(sorted(FAMILIES))}")
     values = {**FAMILIES[name].defaults, "anneal": False}
@@ -128,72 +133,45 @@ def _resolve(name: str, task: str | None, given: dict[str, Any]) -> tuple[dict, 
             f"it takes: {', '.join(sorted(values))}, preset"
         )
     values.update(given)
-    anneal = bool(values.pop("anneal"))
+    values["anneal"] = bool(values["anneal"])
     rate = values["learning_rate"]
     if isinstance(rate, (int, float)) and rate <= 0:
         raise ValueError(f"learning_rate must be above 0, got {rate}")
-    return values, anneal
+    return values
 
 
-def hyperparameters(name: str, *, preset: str | None = None, **given: Any) -> dict[str, Any]:
-    """All hyperparameters that ``make_handcrafted`` with these arguments uses.
-
-    Returns:
-      Values by name, ``anneal`` among them.
-
-    Raises:
-      ValueError: unknown name, preset or hyperparameter.
-    """
-    values, anneal = _resolve(name, preset, given)
-    return {**values, "anneal": anneal}
-
-
-def _build(
-    name: str, values: dict[str, Any], anneal: bool | jax.Array
-) -> optax.GradientTransformationExtraArgs:
-    tx = FAMILIES[name].constructor(**values)
+def _build(name: str, values: dict[str, Any]) -> optax.GradientTransformationExtraArgs:
+    anneal = values["anneal"]
+    tx = FAMILIES[name].constructor(**{k: v for k, v in values.items() if k != "anneal"})
     if anneal is not False:
         tx = optax.chain(tx, scale_by_remaining_training(anneal))
     return optax.with_extra_args_support(tx)
 
 
-def make_handcrafted(
-    name: str, *, preset: str | None = None, **hyperparameters: Any
-) -> base.LearnedOptimizer:
+def make_handcrafted(name: str, **given: Any) -> base.LearnedOptimizer:
     """A handcrafted optimizer with fixed hyperparameters and empty theta.
 
     Args:
       name: one of ``FAMILIES``.
-      preset: a task whose tuned values to start from.
-      **hyperparameters: override single values; ``anneal=True`` brings the learning rate
-        linearly to 0 over the run.
+      **given: hyperparameters in place of the defaults; ``preset``, a task whose tuned values
+        to start from; ``anneal=True`` brings the learning rate linearly to 0 over the run.
 
     Raises:
       ValueError: unknown name, preset or hyperparameter.
     """
-    values, anneal = _resolve(name, preset, hyperparameters)
-    return base.LearnedOptimizer(
-        init=lambda key: {}, transform=lambda theta: _build(name, values, anneal)
-    )
+    values = hyperparameters(name, **given)
+    return base.LearnedOptimizer(init=lambda key: {}, transform=lambda theta: _build(name, values))
 
 
-def make_tunable(
-    name: str, *, preset: str | None = None, **hyperparameters: Any
-) -> base.LearnedOptimizer:
+def make_tunable(name: str, **given: Any) -> base.LearnedOptimizer:
     """The same optimizer with its hyperparameters as theta, a dict of float32 scalars.
 
     So a batch of hyperparameters runs as a batch of theta, in one compiled program.
     Annealing is one of them: ``anneal`` is 1 where the learning rate goes linearly to 0 over
     the run and 0 where it stays, so ``training_proportion`` must be in the update context.
     """
-    values, anneal = _resolve(name, preset, hyperparameters)
-    theta = {**values, "anneal": float(anneal)}
-
-    def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
-        return _build(
-            name, {k: v for k, v in theta.items() if k != "anneal"}, jnp.asarray(theta["anneal"])
-        )
-
+    values = hyperparameters(name, **given)
     return base.LearnedOptimizer(
-        init=lambda key: {k: jnp.float32(v) for k, v in theta.items()}, transform=transform
+        init=lambda key: {k: jnp.float32(v) for k, v in values.items()},
+        transform=functools.partial(_build, name),
     )

@@ -54,9 +54,7 @@ class ModuleState(NamedTuple):
 def from_flax(module: Any, rule: UpdateRule | None = None) -> base.LearnedOptimizer:
     """A Flax (linen) module ``[D, F] -> [D, 1..3]`` as a learned optimizer.
 
-    Args:
-      module: the network; it sees the features of every parameter as a row.
-      rule: how its inputs are made and its outputs used.
+    It sees the features of every parameter as a row.
 
     Raises:
       ValueError: unknown features, or the module's output has another shape.
@@ -74,12 +72,7 @@ def from_flax(module: Any, rule: UpdateRule | None = None) -> base.LearnedOptimi
       >>> updates["layer"]["kernel"].shape
       (3, 5)
     """
-    return _from_functions(
-        module.init,
-        module.apply,
-        rule or UpdateRule(),
-        type(module).__name__,
-    )
+    return _from_functions(module.init, module.apply, rule, type(module).__name__)
 
 
 def from_haiku(
@@ -87,18 +80,15 @@ def from_haiku(
 ) -> base.LearnedOptimizer:
     """A Haiku network as a learned optimizer.
 
-    Args:
-      transformed: ``hk.without_apply_rng(hk.transform(f))`` with f: ``[D, F] -> [D, 1..3]``.
-      rule: how its inputs are made and its outputs used.
+    It is ``hk.without_apply_rng(hk.transform(f))`` with f: ``[D, F] -> [D, 1..3]``.
     """
-    return _from_functions(
-        transformed.init, transformed.apply, rule or UpdateRule(), "haiku network"
-    )
+    return _from_functions(transformed.init, transformed.apply, rule, "haiku network")
 
 
 def _from_functions(
-    init: Callable, apply: Callable, rule: UpdateRule, name: str
+    init: Callable, apply: Callable, rule: UpdateRule | None, name: str
 ) -> base.LearnedOptimizer:
+    rule = rule or UpdateRule()
     unknown = [feature for feature in rule.features if feature not in _KNOWN]
     if unknown or not rule.features:
         raise ValueError(f"features must be chosen from {_KNOWN}, got {rule.features}")

@@ -52,11 +52,7 @@ def inverse_normal_cdf_from_symmetric(x: jax.Array) -> jax.Array:
 
 
 def standard_normal(key: jax.Array, size: int) -> jax.Array:
-    """``[size]`` float32 draws from N(0, 1), a function of the key alone.
-
-    Args:
-      key: a typed PRNG key of any implementation (scalar).
-      size: number of draws.
+    """``[size]`` float32 draws from N(0, 1), a function of the key (of any kind) alone.
 
     The uniform draws have 23 bits, so values lie within about +-5.2.
     """

@@ -1,5 +1,6 @@
 """Optimizers by name."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,59 +13,46 @@ from learned_opt.names import did_you_mean
 Factory = Callable[..., base.LearnedOptimizer]
 
 
-def _open_variant(name: str, **defaults: Any) -> Factory:
-    def factory(**overrides: Any) -> base.LearnedOptimizer:
-        values = {**defaults, **overrides}
-        for key in ("features", "noise_on"):
-            if key in values:
-                values[key] = tuple(values[key])
-        known = open_optimizer.OpenConfig.__dataclass_fields__
-        _refuse_unknown(name, values, known)
-        return open_optimizer.make_open(open_optimizer.OpenConfig(**values), name)
+def _factory(
+    name: str, config: Any, make: Callable[[Any], base.LearnedOptimizer], **defaults: Any
+) -> Factory:
+    """A factory whose options are the fields of ``config``, a dataclass."""
+
+    def factory(**options: Any) -> base.LearnedOptimizer:
+        known = list(config.__dataclass_fields__)
+        for key in options:
+            if key not in known:
+                hint = did_you_mean(key, known)
+                takes = ", ".join(known)
+                raise ValueError(f"{name} has no option {key!r}{hint}; it takes: {takes}")
+        return make(config(**{**defaults, **options}))
 
     return factory
+
+
+def _open(name: str, **defaults: Any) -> Factory:
+    make = functools.partial(open_optimizer.make_open, name=name)
+    return _factory(name, open_optimizer.OpenConfig, make, **defaults)
 
 
 def _recurrent(name: str) -> Factory:
-    def factory(**options: Any) -> base.LearnedOptimizer:
-        _refuse_unknown(name, options, optim4rl.RecurrentConfig.__dataclass_fields__)
-        return optim4rl.make_recurrent(name, optim4rl.RecurrentConfig(**options))
-
-    return factory
-
-
-def _star(**options: Any) -> base.LearnedOptimizer:
-    _refuse_unknown("star", options, star.StarConfig.__dataclass_fields__)
-    return star.make_star(star.StarConfig(**options))
-
-
-def _velo(**options: Any) -> base.LearnedOptimizer:
-    _refuse_unknown("velo", options, velo.VeloConfig.__dataclass_fields__)
-    return velo.make_velo(velo.VeloConfig(**options))
-
-
-def _handcrafted(name: str) -> Factory:
-    return lambda **hyperparameters: handcrafted.make_handcrafted(name, **hyperparameters)
-
-
-def _refuse_unknown(name: str, values: dict[str, Any], known: Any) -> None:
-    for key in values:
-        if key not in known:
-            hint = did_you_mean(key, list(known))
-            raise ValueError(f"{name} has no option {key!r}{hint}; it takes: {', '.join(known)}")
+    make = functools.partial(optim4rl.make_recurrent, name)
+    return _factory(name, optim4rl.RecurrentConfig, make)
 
 
 _FACTORIES: dict[str, Factory] = {
-    "open": _open_variant("open"),
-    "open_large": _open_variant("open_large", **open_optimizer.LARGE),
-    "no_features": _open_variant("no_features", **open_optimizer.NO_FEATURES),
-    "no_features_large": _open_variant(
+    "open": _open("open"),
+    "open_large": _open("open_large", **open_optimizer.LARGE),
+    "no_features": _open("no_features", **open_optimizer.NO_FEATURES),
+    "no_features_large": _open(
         "no_features_large", **open_optimizer.NO_FEATURES, **open_optimizer.LARGE
     ),
     **{name: _recurrent(name) for name in optim4rl.FAMILIES},
-    "star": _star,
-    "velo": _velo,
-    **{name: _handcrafted(name) for name in handcrafted.FAMILIES},
+    "star": _factory("star", star.StarConfig, star.make_star),
+    "velo": _factory("velo", velo.VeloConfig, velo.make_velo),
+    **{
+        name: functools.partial(handcrafted.make_handcrafted, name) for name in handcrafted.FAMILIES
+    },
 }
 
 
@@ -105,7 +93,7 @@ def register_handcrafted(
     """
     if "learning_rate" not in defaults:
         raise ValueError(f"{name} needs a default learning_rate, as it may be annealed")
-    register(name, _handcrafted(name))
+    register(name, functools.partial(handcrafted.make_handcrafted, name))
     handcrafted.FAMILIES[name] = handcrafted.Family(constructor, defaults)
 
 

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "learned_opt.families": (*_OPTIMIZER_GROUND, "learned_opt.kernels", "learned_opt.modules"),
     "learned_opt.files": ("learned_opt", "third_party"),
     "learned_opt": ("third_party",),
-    "agents": ("learned_opt.base",),
+    "agents": ("learned_opt.base", "learned_opt.names"),
     "meta.runs": ("learned_opt.files.atomic",),
     "meta.results": ("agents.task_presets", "meta.runs", "third_party"),
     "meta.engine": (*_TASKS, "meta.runs"),
@@ -55,6 +55,7 @@ MAY_IMPORT = {
         "meta.runs.logs",
         "meta.training.experiment",
         "meta.training.outer_loop",
+        "third_party",
     ),
     "launchers": ("meta",),
 }

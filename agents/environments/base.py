@@ -84,7 +84,16 @@ class Environment(Protocol):
         ...
 
     def step(self, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
-        """Takes one step, and starts the next episode where this one ended."""
+        """Takes one step, and starts the next episode where this one ended.
+
+        Args:
+          key: for the step's chance and for the next episode's start.
+          state: as ``reset`` or ``step`` returned it.
+          action: int32 scalar (``Discrete``), or float32 ``[size]`` in [-1, 1] (``Continuous``).
+
+        Raises:
+          ValueError: the action has another shape.
+        """
         ...
 
 
@@ -108,13 +117,8 @@ class TaskEnvironment(Environment, Protocol):
 def reset_parallel(env: Environment, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
     """Starts the parallel environments of one agent, in one task if the task is drawn.
 
-    Args:
-      env: the environment.
-      key: for the task and the starts.
-      num_envs: B.
-
     Returns:
-      States and first observations, axes ``[B]``.
+      States and first observations, axes ``[B]``, B being ``num_envs``.
     """
     if not isinstance(env, TaskEnvironment):
         return jax.vmap(env.reset)(jax.random.split(key, num_envs))

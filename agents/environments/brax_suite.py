@@ -77,7 +77,6 @@ class BraxEnvironment:
     action_repeat: int
 
     def reset(self, key: jax.Array) -> tuple[BraxState, jax.Array]:
-        """Starts an episode: key -> (state, first observation)."""
         first = _lasting(self.env.reset(key))
         # A copy, so that the two can be donated; under jit it costs nothing.
         now = jax.tree.map(jnp.copy, first)
@@ -88,16 +87,9 @@ class BraxEnvironment:
     ) -> tuple[BraxState, base.TimeStep]:
         """Takes one step, and goes back to the first state where it ended the episode.
 
-        Args:
-          key: unused, for Brax draws at resets alone.
-          state: as ``reset`` or ``step`` returned it.
-          action: float32 ``[size]`` in [-1, 1]. Environments whose actuators have another
-            range rescale it themselves.
-
-        Raises:
-          ValueError: the action has another shape.
+        Environments whose actuators have another range than [-1, 1] rescale actions themselves.
         """
-        del key
+        del key  # Brax draws at resets alone
         action = episodes.clip_action(action, int(self.env.action_size))
         reached, reward, terminated = self._act(state.now, action)
         now, log, timestep = episodes.finish_step(

@@ -108,11 +108,7 @@ def strong(tree: Any) -> Any:
 
 
 def clip_action(action: jax.Array, size: int) -> jax.Array:
-    """A continuous action, clipped to [-1, 1].
-
-    Args:
-      action: real, ``[size]``.
-      size: the action space's size.
+    """A continuous action ``[size]``, clipped to [-1, 1].
 
     Raises:
       ValueError: the action has another shape.

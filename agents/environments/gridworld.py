@@ -70,6 +70,17 @@ ROOMS = {
 }
 
 
+def moved(
+    cell: jax.Array, action: jax.Array, moves: tuple[tuple[int, int], ...], rows: int, columns: int
+) -> jax.Array:
+    """The cell that one of ``moves`` leads to; a move off the grid leads nowhere."""
+    offsets = np.asarray(moves, np.int32)
+    row = cell // columns + jnp.asarray(offsets[:, 0])[action]
+    column = cell % columns + jnp.asarray(offsets[:, 1])[action]
+    on_grid = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    return jnp.where(on_grid, row * columns + column, cell)
+
+
 class GridworldState(NamedTuple):
     """The state of one environment.
 
@@ -110,30 +121,20 @@ class Gridworld:
     spec: base.EnvironmentSpec
 
     def reset(self, key: jax.Array) -> tuple[GridworldState, jax.Array]:
-        """Starts an episode: key -> (state, first observation)."""
         agent, objects = self._first(chance.words(key, self._num_places))
         return GridworldState(agent, objects, episodes.new_log()), self._observe(agent, objects)
 
     def step(
         self, key: jax.Array, state: GridworldState, action: jax.Array
     ) -> tuple[GridworldState, base.TimeStep]:
-        """Takes one step, and starts the next episode where this one ended.
-
-        Args:
-          key: for the step's chance and for the next episode's start.
-          state: as ``reset`` or ``step`` returned it.
-          action: int32 scalar, an index into ``MOVES``.
-
-        Raises:
-          ValueError: the action has another shape.
-        """
+        """Takes one step, as above; an action is an index into ``MOVES``."""
         episodes.check_action_shape(action, ())
         count = len(self.room.objects)
         # All of the step's randomness at once: every draw is a chain of small kernels.
         words = chance.words(key, 3 * count + self._num_places)
         endings, returns, cells = words[: 3 * count].reshape(3, count)
         rewards, p_terminate, p_respawn = np.asarray(self.room.objects, np.float64).T
-        agent = self._move(state.agent, action)
+        agent = moved(state.agent, action, MOVES, self.room.rows, self.room.columns)
         collected = state.objects == agent
         reward = jnp.sum(jnp.where(collected, np.float32(rewards), 0))
         terminated = jnp.any(collected & chance.happens(endings, p_terminate))
@@ -160,15 +161,6 @@ class Gridworld:
     @property
     def _num_places(self) -> int:
         return len(self.room.objects) + 1
-
-    def _move(self, agent: jax.Array, action: jax.Array) -> jax.Array:
-        """The cell that an action leads to."""
-        rows, columns = self.room.rows, self.room.columns
-        moves = np.asarray(MOVES, np.int32)
-        row = agent // columns + jnp.asarray(moves[:, 0])[action]
-        column = agent % columns + jnp.asarray(moves[:, 1])[action]
-        free = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        return jnp.where(free, row * columns + column, agent)
 
     def _first(self, words: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The cells of a fresh start, from random words ``[objects + 1]``."""

@@ -49,23 +49,12 @@ class GymnaxEnvironment:
     num_observations: int | None
 
     def reset(self, key: jax.Array) -> tuple[GymnaxState, jax.Array]:
-        """Starts an episode: key -> (state, first observation)."""
         first = self._first(key)
         return GymnaxState(first.inner, episodes.new_log()), first.observation
 
     def step(
         self, key: jax.Array, state: GymnaxState, action: jax.Array
     ) -> tuple[GymnaxState, base.TimeStep]:
-        """Takes one step, and starts the next episode where this one ended.
-
-        Args:
-          key: for the step's chance and for the next episode's start.
-          state: as ``reset`` or ``step`` returned it.
-          action: int32 scalar, or float32 ``[size]`` in [-1, 1].
-
-        Raises:
-          ValueError: the action has another shape.
-        """
         step_key, reset_key = jax.random.split(key)
         observation, inner, reward, terminated, _ = self.env.step_env(
             step_key, state.inner, self._own_action(action), self.params

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.environments import arguments, base, chance, episodes
+from agents.environments.gridworld import moved
 from agents.environments.open_gridworld_tasks import (
     DISTRIBUTIONS,
     Task,
@@ -73,19 +74,16 @@ class OpenGridworld:
     spec: base.EnvironmentSpec
 
     def sample_task(self, key: jax.Array) -> Task:
-        """Draws a task: key -> task."""
         task = draw_task(key, self.distribution)
         if self.max_steps is None:
             return task
         return task._replace(max_steps=jnp.int32(self.max_steps))
 
     def reset(self, key: jax.Array) -> tuple[OpenGridworldState, jax.Array]:
-        """Starts an episode in a task of its own: key -> (state, first observation)."""
         task_key, key = jax.random.split(key)
         return self.reset_in(self.sample_task(task_key), key)
 
     def reset_in(self, task: Task, key: jax.Array) -> tuple[OpenGridworldState, jax.Array]:
-        """Starts an episode in a task: (task, key) -> (state, first observation)."""
         objects = self._first_objects(task, chance.words(key, task.objects.size))
         state = OpenGridworldState(task.start, objects, task.exists, task, episodes.new_log())
         return state, self._observe(task.start, objects, task.exists, jnp.int32(0))
@@ -93,16 +91,7 @@ class OpenGridworld:
     def step(
         self, key: jax.Array, state: OpenGridworldState, action: jax.Array
     ) -> tuple[OpenGridworldState, base.TimeStep]:
-        """Takes one step, and starts the task's next episode where this one ended.
-
-        Args:
-          key: for the step's chance and for the next episode's start.
-          state: as ``reset``, ``reset_in`` or ``step`` returned it.
-          action: int32 scalar, an index into ``MOVES``.
-
-        Raises:
-          ValueError: the action has another shape.
-        """
+        """Takes one step, as above; an action is an index into ``MOVES``."""
         episodes.check_action_shape(action, ())
         task, count = state.task, len(self.distribution.types)
         words = chance.words(key, 3 * count + 1)
@@ -143,11 +132,7 @@ class OpenGridworld:
 
     def _move(self, task: Task, agent: jax.Array, action: jax.Array) -> jax.Array:
         """The cell that an action leads to."""
-        size, moves = self.distribution.size, np.asarray(MOVES, np.int32)
-        row = agent // size + jnp.asarray(moves[:, 0])[action]
-        column = agent % size + jnp.asarray(moves[:, 1])[action]
-        on_grid = (row >= 0) & (row < size) & (column >= 0) & (column < size)
-        cell = jnp.where(on_grid, row * size + column, agent)
+        cell = moved(agent, action, MOVES, self.distribution.size, self.distribution.size)
         # What lies beyond a smaller grid counts as walls.
         return jnp.where(task.walls[cell], agent, cell)
 
@@ -194,8 +179,9 @@ def make(env_id: str, *, max_steps_in_episode: int | None = None, **unknown: Any
     for name in unknown:
         arguments.check_known(f"argument of {env_id}", name, ("max_steps_in_episode",))
     if max_steps_in_episode is not None:
-        arguments.check_positive_int("max_steps_in_episode", max_steps_in_episode)
-        max_steps_in_episode = int(max_steps_in_episode)
+        max_steps_in_episode = arguments.check_positive_int(
+            "max_steps_in_episode", max_steps_in_episode
+        )
     return from_distribution(
         f"open_gridworld/{env_id}", DISTRIBUTIONS[env_id], max_steps_in_episode
     )

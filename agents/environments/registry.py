@@ -5,6 +5,14 @@ from typing import Any, NamedTuple
 
 from agents.environments import arguments, base, brax_suite, gridworld, gymnax_suite, open_gridworld
 
+BRAX = (
+    "ant", "halfcheetah", "hopper", "humanoid", "humanoidstandup", "inverted_double_pendulum",
+    "inverted_pendulum", "pusher", "reacher", "swimmer", "walker2d",
+)  # fmt: skip
+OPEN_GRIDWORLDS = (  # those that OPEN's paper evaluates on
+    "labyrinth", "rand_all", "rand_dense", "rand_long", "rand_sparse", "sixteen_rooms",
+    "standard_maze",
+)  # fmt: skip
 SHORT_NAMES = {  # short name -> name in full
     "acrobot": "gymnax/Acrobot-v1",
     "asterix": "gymnax/Asterix-MinAtar",
@@ -18,34 +26,11 @@ SHORT_NAMES = {  # short name -> name in full
     "pendulum": "gymnax/Pendulum-v1",
     "seaquest": "gymnax/Seaquest-MinAtar",
     "spaceinvaders": "gymnax/SpaceInvaders-MinAtar",
-    "ant": "brax/ant",
-    "halfcheetah": "brax/halfcheetah",
-    "hopper": "brax/hopper",
-    "humanoid": "brax/humanoid",
-    "humanoidstandup": "brax/humanoidstandup",
-    "inverted_double_pendulum": "brax/inverted_double_pendulum",
-    "inverted_pendulum": "brax/inverted_pendulum",
-    "pusher": "brax/pusher",
-    "reacher": "brax/reacher",
-    "swimmer": "brax/swimmer",
-    "walker2d": "brax/walker2d",
+    **{name: f"brax/{name}" for name in BRAX},
+    **{name: f"gridworld/{name}" for name in gridworld.names()},
     "bdl": "gridworld/big_dense_long",
-    "big_dense_long": "gridworld/big_dense_long",
-    "big_dense_short": "gridworld/big_dense_short",
-    "big_sparse_long": "gridworld/big_sparse_long",
-    "big_sparse_short": "gridworld/big_sparse_short",
     "sdl": "gridworld/small_dense_long",
-    "small_dense_long": "gridworld/small_dense_long",
-    "small_dense_short": "gridworld/small_dense_short",
-    "small_sparse_long": "gridworld/small_sparse_long",
-    "small_sparse_short": "gridworld/small_sparse_short",
-    "labyrinth": "open_gridworld/labyrinth",
-    "rand_all": "open_gridworld/rand_all",
-    "rand_dense": "open_gridworld/rand_dense",
-    "rand_long": "open_gridworld/rand_long",
-    "rand_sparse": "open_gridworld/rand_sparse",
-    "sixteen_rooms": "open_gridworld/sixteen_rooms",
-    "standard_maze": "open_gridworld/standard_maze",
+    **{name: f"open_gridworld/{name}" for name in OPEN_GRIDWORLDS},
 }
 
 

@@ -64,7 +64,7 @@ def evaluate(
     Returns:
       (new hidden ``[H, D]``, outputs ``[O, D]``).
     """
-    hidden = _gru(theta["gru"], hidden, inputs, shared)
+    hidden = gru_step(theta["gru"], hidden, inputs, shared)
     x = hidden
     for layer in range(2):
         x = _dense_norm_relu(theta[f"layer{layer}_dense"], theta[f"layer{layer}_norm"], x)
@@ -72,7 +72,7 @@ def evaluate(
     return hidden, output["kernel"].T @ x + output["bias"][:, None]
 
 
-def _gru(gru: Any, hidden: jax.Array, inputs: jax.Array, shared: jax.Array) -> jax.Array:
+def gru_step(gru: Any, hidden: jax.Array, inputs: jax.Array, shared: jax.Array) -> jax.Array:
     """One step of the GRU for all parameters."""
     size, num_rows = hidden.shape[0], inputs.shape[0]
     half = jnp.repeat(jnp.array([0.5, 0.5, 1.0]), size)  # of reset, update, candidate

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt import base, flat, kernels
@@ -67,6 +68,9 @@ class OpenConfig:
     kernel: str = "auto"
 
     def __post_init__(self):
+        # Hashable, however it was written down.
+        for field in ("features", "noise_on"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
         unknown = [name for name in self.features if name not in FEATURES]
         if unknown or not self.features:
             raise ValueError(f"features must be chosen from {FEATURES}, got {self.features}")
@@ -122,8 +126,11 @@ def make_open(config: OpenConfig, name: str = "open") -> base.LearnedOptimizer:
         return theta if config.initial_theta == "random" else jax.tree.map(jnp.zeros_like, theta)
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
-        # Packed here and not in the update, which runs in loops.
-        packed = _packed(config, theta) if kernels.wanted(config.kernel) else None
+        packed = None
+        if kernels.wanted(config.kernel):
+            # Packed here and not in the update, which runs in loops.
+            packed = kernels.pack_open(_spec(config, "none"), _reorder_inputs(config, theta))
+            packed = jax.lax.stop_gradient(packed)
         return optax.GradientTransformationExtraArgs(
             functools.partial(_initial_state, config),
             functools.partial(_update, config, name, theta, packed),
@@ -189,7 +196,7 @@ def _definition(
     decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
     momenta = decays * operands.momenta + (1 - decays) * operands.gradient
     inputs = _inputs(config, plan, operands._replace(momenta=momenta))
-    theta = _reorder_inputs(theta, _input_order(config))
+    theta = _reorder_inputs(config, theta)
     hidden, outputs = coordinate_network.evaluate(theta, operands.hidden, inputs, operands.shared)
     step = config.direction_multiplier * outputs[0]
     step = step * jnp.exp(config.magnitude_multiplier * outputs[1])
@@ -259,24 +266,16 @@ def _spec(config: OpenConfig, noise: str) -> kernels.OpenSpec:
     )
 
 
-def _packed(config: OpenConfig, theta: base.MetaParams) -> jax.Array:
-    theta = _reorder_inputs(theta, _input_order(config))
-    return jax.lax.stop_gradient(kernels.pack_open(_spec(config, "none"), theta))
-
-
 def _shared(config: OpenConfig) -> list[str]:
     """The inputs that are the same for all parameters."""
     return [n for n in ("training_proportion", "batch_proportion") if n in config.features]
 
 
-def _signals(config: OpenConfig) -> list[str]:
-    names = ["momentum"] * (len(MOMENTUM_DECAYS) * ("momentum" in config.features))
-    return names + ["gradient"] * ("gradient" in config.features)
-
-
 def _input_order(config: OpenConfig) -> list[str]:
     """Names of the F channels in the order in which both implementations hold them."""
-    used, kinds = set(config.features), _signals(config)
+    used = set(config.features)
+    kinds = ["momentum"] * len(MOMENTUM_DECAYS) if "momentum" in used else []
+    kinds += ["gradient"] if "gradient" in used else []
     return [
         *(["parameter"] if "parameter" in used else []),
         *(f"sign {kind}" for kind in kinds),
@@ -307,28 +306,23 @@ def _inputs(config: OpenConfig, plan: Plan, operands: Operands) -> jax.Array:
     return jnp.concatenate(parts)
 
 
-def _channel_order(features: tuple[str, ...]) -> list[str]:
-    """The channels of the published weights, in their order (facts of the release)."""
+def _published_order(config: OpenConfig) -> list[str]:
+    """The same names in the order of the published weights (facts of the release)."""
     count = len(MOMENTUM_DECAYS)
     channels = {
         "momentum": ["sign momentum"] * count + ["log momentum"] * count,
         "gradient": ["sign gradient", "log gradient"],
     }
-    return [c for name in FEATURES if name in features for c in channels.get(name, [name])]
+    used = [name for name in FEATURES if name in config.features]
+    return [channel for name in used for channel in channels.get(name, [name])]
 
 
-def _reorder_inputs(theta: base.MetaParams, order: list[str]) -> base.MetaParams:
-    """Permutes the input weights from the published channel order to ``order``."""
-    features = {name.removeprefix("sign ").removeprefix("log ") for name in order}
-    published = _channel_order(tuple(features))
-    # Equal names (the six momenta) keep their relative order: a stable sort does that.
-    taken: dict[str, int] = {}
-    permutation = []
-    for name in order:
-        start = taken.get(name, 0)
-        permutation.append([i for i, other in enumerate(published) if other == name][start])
-        taken[name] = start + 1
-    index = jnp.array(permutation)
+def _reorder_inputs(config: OpenConfig, theta: base.MetaParams) -> base.MetaParams:
+    """Permutes the input weights from ``_published_order`` to ``_input_order``."""
+    # Equal names (the six momenta) keep their relative order: stable sorts do that.
+    ours = np.argsort(_input_order(config), kind="stable")
+    index = np.empty_like(ours)
+    index[ours] = np.argsort(_published_order(config), kind="stable")
     gru = dict(theta["gru"])
     for gate in ("ir", "iz", "in"):
         gru[gate] = {**gru[gate], "kernel": gru[gate]["kernel"][index]}

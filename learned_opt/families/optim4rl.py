@@ -127,18 +127,11 @@ def evaluate(
 ) -> tuple[jax.Array, jax.Array]:
     """One branch of a ``RecurrentNetwork`` for all parameters at once.
 
-    Args:
-      theta: parameters of a ``RecurrentNetwork``.
-      branch: which of its branches.
-      hidden: GRU state ``[H, D]``.
-      inputs: ``[F, D]``.
-
-    Returns:
-      (new hidden ``[H, D]``, outputs ``[O, D]``).
+    (hidden ``[H, D]``, inputs ``[F, D]``) -> (new hidden ``[H, D]``, outputs ``[O, D]``).
     """
     no_shared_inputs = jnp.zeros((0,), jnp.float32)
     gru = theta[f"rnn{branch.suffix}"]
-    hidden = coordinate_network._gru(gru, hidden, inputs, no_shared_inputs)
+    hidden = coordinate_network.gru_step(gru, hidden, inputs, no_shared_inputs)
     dense = theta[f"mlp{branch.suffix}"]["layers_0"]
     return hidden, dense["kernel"].T @ hidden + dense["bias"][:, None]
 
@@ -224,10 +217,6 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
       gradient and its square;
     - ``linear``: -(exp(o1) g + exp(o2) o3);
     - ``l2lgd2``: -exp(o) g, the network seeing ``preprocess(g)``.
-
-    Args:
-      family: one of ``FAMILIES``.
-      config: its settings.
     """
     rule = _RULES[family]
     network = RecurrentNetwork(config.hidden_size, rule.branches)
@@ -246,9 +235,8 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
     return base.LearnedOptimizer(network.initial_theta, stretched)
 
 
-def clipped_gradient(grads: base.Params, layout: flat.Layout, clip: float | None) -> jax.Array:
-    """The gradients as a vector ``[D]``, clipped element by element unless ``clip`` is None."""
-    gradient = flat.flatten(grads, layout)
+def clipped(gradient: jax.Array, clip: float | None) -> jax.Array:
+    """Gradients of any shape, clipped element by element unless ``clip`` is None."""
     return gradient if clip is None else jnp.clip(gradient, -clip, clip)
 
 
@@ -269,22 +257,19 @@ def _update(
     """One inner update."""
     del context
     layout = flat.layout_of(grads if params is None else params)
-    gradient = clipped_gradient(grads, layout, config.gradient_clip)
-    fused = kernels.recurrent_wanted(config.kernel, config.hidden_size)
-    run = _run_fused if fused else _run
-    step, hidden = run(config, family, theta, gradient, state.hidden)
+    gradient = clipped(flat.flatten(grads, layout), config.gradient_clip)
+    if kernels.recurrent_wanted(config.kernel, config.hidden_size):
+        update = kernels.make_update(*_fused(config, family, theta))
+        step, hidden = update(flat.flatten(theta, flat.layout_of(theta)), gradient, state.hidden)
+    else:
+        step, hidden = _run(family, theta, gradient, state.hidden)
     return flat.unflatten(-config.learning_rate * step, layout), RecurrentState(hidden)
 
 
 def _run(
-    config: RecurrentConfig,
-    family: str,
-    theta: base.MetaParams,
-    gradient: jax.Array,
-    hidden: tuple[jax.Array, ...],
+    family: str, theta: base.MetaParams, gradient: jax.Array, hidden: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """(gradient ``[D]``, hidden states ``[H, D]``) -> (step before the learning rate, states)."""
-    del config
     rule = _RULES[family]
     results = [
         evaluate(theta, branch, old, inputs)
@@ -303,26 +288,13 @@ def _stretch(
     result: kernels.StretchResult,
 ) -> kernels.StretchResult:
     """See ``kernels.Stretch``."""
-    layout, clip = flat.layout_of(result.params), config.gradient_clip
-    if clip is not None:
-        gradients = jnp.clip(gradients, -clip, clip)
+    layout = flat.layout_of(result.params)
+    gradients = clipped(gradients, config.gradient_clip)
     attach = kernels.make_stretch(*_fused(config, family, theta), factor=-config.learning_rate)
     totals = kernels.Totals(flat.flatten(result.params, layout), result.squared_norm)
     vector = flat.flatten(theta, flat.layout_of(theta))
     totals = attach(vector, gradients, state.hidden, totals)
     return kernels.StretchResult(flat.unflatten(totals.parameters, layout), totals.squared_norms)
-
-
-def _run_fused(
-    config: RecurrentConfig,
-    family: str,
-    theta: base.MetaParams,
-    gradient: jax.Array,
-    hidden: tuple[jax.Array, ...],
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The same as ``_run``."""
-    update = kernels.make_update(*_fused(config, family, theta))
-    return update(flat.flatten(theta, flat.layout_of(theta)), gradient, hidden)
 
 
 def _fused(
@@ -343,6 +315,6 @@ def _fused(
     spec.check(theta)
 
     def definition(vector: jax.Array, gradient: jax.Array, hidden: tuple) -> tuple:
-        return _run(config, family, flat.unflatten(vector, layout), gradient, hidden)
+        return _run(family, flat.unflatten(vector, layout), gradient, hidden)
 
     return spec, definition

@@ -22,7 +22,9 @@ import numpy as np
 import optax
 
 from learned_opt import base, flat, modules
-from learned_opt.families.optim4rl import clipped_gradient
+from learned_opt.families import adafactor
+from learned_opt.families.adafactor import factored_dimensions, safe_rsqrt, without
+from learned_opt.families.optim4rl import clipped
 
 # Decays that learning starts from (theta holds offsets).
 DECAYS = {
@@ -38,13 +40,6 @@ MAGNITUDE_MULTIPLIER = 0.001
 # The reference scales the nominal term by exp(0.001 x), where x is an output that may
 # control it or, as here, the constant 1.
 NOMINAL_FACTOR = math.exp(MAGNITUDE_MULTIPLIER)
-
-# Second moments are averages of squares and so at least 0; each of these keeps a
-# reciprocal root, or a quotient, of them finite. The values are the reference's.
-_RMS_EPSILON = 1e-6
-_FEATURE_EPSILON = 1e-8
-_FACTOR_EPSILON = 1e-9
-_SQUARE_EPSILON = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,23 +151,12 @@ def make_star(config: StarConfig) -> base.LearnedOptimizer:
     return base.LearnedOptimizer(init, transform)
 
 
-def factored_dimensions(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The (second largest, largest) dimension of a tensor, or None for a rank below 2.
-
-    Of equal dimensions the later counts as the larger.
-    """
-    if len(shape) < 2:
-        return None
-    order = np.argsort(shape, kind="stable")
-    return int(order[-2]), int(order[-1])
-
-
 def _initial_state(params: base.Params) -> StarState:
     layout = flat.layout_of(params)
     factored = []
     for shape in layout.shapes:
         dims = factored_dimensions(shape)
-        row, col = (shape, (0,)) if dims is None else (_without(shape, d) for d in dims[::-1])
+        row, col = (shape, (0,)) if dims is None else (without(shape, d) for d in dims[::-1])
         count = len(DECAYS["adafactor_decays"])
         factored.append(FactoredMoments(jnp.zeros((count, *row)), jnp.zeros((count, *col))))
     return StarState(
@@ -181,10 +165,6 @@ def _initial_state(params: base.Params) -> StarState:
         tuple(factored),
         jnp.zeros((), jnp.int32),
     )
-
-
-def _without(shape: tuple[int, ...], dimension: int) -> tuple[int, ...]:
-    return shape[:dimension] + shape[dimension + 1 :]
 
 
 def decays(theta: base.MetaParams, name: str) -> jax.Array:
@@ -209,24 +189,24 @@ def _update(
     del context
     base.require_params("star", params)
     layout = flat.layout_of(params)
-    gradient = clipped_gradient(grads, layout, config.gradient_clip)
+    gradient = clipped(flat.flatten(grads, layout), config.gradient_clip)
     parameter = flat.flatten(params, layout)
     decay = decays(theta, "momentum_decays")[:, None]
     momenta = decay * state.momenta + (1.0 - decay) * gradient
     # Clipped, which keeps the second moment an average of squares whatever theta is.
     decay = jnp.clip(decays(theta, "rms_decays"), 0.0, 1.0)[:, None]
     rms = decay * state.rms + (1.0 - decay) * jnp.square(gradient)
-    factored, adafactor = _adafactor(theta, state.factored, gradient, layout)
-    inverse_root = jax.lax.rsqrt(rms + _RMS_EPSILON)
+    factored, features = _adafactor(theta, state.factored, gradient, layout)
+    inverse_root = jax.lax.rsqrt(rms + adafactor.RMS_EPSILON)
     adam = momenta * inverse_root
     rows = jnp.concatenate(
         [
             *(gradient[None], parameter[None], momenta, rms, adam, inverse_root),
-            gradient * adafactor.gradient_scale,
-            *(adafactor.row, adafactor.col),
-            jax.lax.rsqrt(adafactor.row + _FEATURE_EPSILON),
-            jax.lax.rsqrt(adafactor.col + _FEATURE_EPSILON),
-            momenta * adafactor.momentum_scale,
+            gradient * features.gradient_scale,
+            *(features.row, features.col),
+            jax.lax.rsqrt(features.row + adafactor.FEATURE_EPSILON),
+            jax.lax.rsqrt(features.col + adafactor.FEATURE_EPSILON),
+            momenta * features.momentum_scale,
         ]
     )
     rows = rows * flat.spread(flat.second_moment_scale(rows, layout), layout)
@@ -261,7 +241,7 @@ def _adafactor(
 ) -> tuple[tuple[FactoredMoments, ...], _Adafactor]:
     """Updates the moments of all tensors and makes features of them."""
     decay = jnp.clip(decays(theta, "adafactor_decays"), 0.0, 1.0)
-    square = jnp.square(gradient) + _SQUARE_EPSILON
+    square = jnp.square(gradient) + adafactor.SQUARE_EPSILON
     updated, features = [], []
     for old, part, shape in zip(moments, layout.slices(), layout.shapes, strict=True):
         new, feature = _adafactor_of_tensor(decay, old, square[part].reshape(shape))
@@ -286,8 +266,8 @@ def _adafactor_of_tensor(
     dims = factored_dimensions(square.shape)
     if dims is None:
         moment = average(old.row, square)
-        gradient_scale = _safe_rsqrt(moment + _FACTOR_EPSILON)
-        momentum_scale = jax.lax.rsqrt(moment + _RMS_EPSILON)
+        gradient_scale = safe_rsqrt(moment + adafactor.FACTOR_EPSILON)
+        momentum_scale = jax.lax.rsqrt(moment + adafactor.RMS_EPSILON)
         features = _Adafactor(moment, moment, gradient_scale, momentum_scale)
         return FactoredMoments(moment, old.col), features
     second, largest = dims
@@ -295,9 +275,9 @@ def _adafactor_of_tensor(
     col = average(old.col, _mean_over(square, second))
     axis = 1 + (second - 1 if second > largest else second)
     # Averages of squares: the quotient is at least 0 and its divisor above 0.
-    row_factor = _safe_rsqrt(row / (jnp.mean(row, axis, keepdims=True) + _FACTOR_EPSILON))
+    row_factor = safe_rsqrt(row / (jnp.mean(row, axis, keepdims=True) + adafactor.FACTOR_EPSILON))
     row_factor = jnp.expand_dims(row_factor, 1 + largest)
-    scale = row_factor * jnp.expand_dims(_safe_rsqrt(col), 1 + second)
+    scale = row_factor * jnp.expand_dims(safe_rsqrt(col), 1 + second)
     row_feature = jnp.broadcast_to(jnp.expand_dims(row, 1 + largest), shape)
     col_feature = jnp.broadcast_to(jnp.expand_dims(col, 1 + second), shape)
     return FactoredMoments(row, col), _Adafactor(row_feature, col_feature, scale, scale)
@@ -311,8 +291,3 @@ def _mean_over(x: jax.Array, axis: int) -> jax.Array:
     weights = jnp.full((x.shape[axis],), 1.0 / max(1, x.shape[axis]), x.dtype)
     # Full precision, because accelerators round a product's factors and not a sum's terms.
     return jnp.tensordot(x, weights, axes=(axis, 0), precision=jax.lax.Precision.HIGHEST)
-
-
-def _safe_rsqrt(x: jax.Array) -> jax.Array:
-    """1 / sqrt(x) of x >= 0; below ``_FACTOR_EPSILON`` constant, and so finite."""
-    return jax.lax.rsqrt(jnp.maximum(x, _FACTOR_EPSILON))

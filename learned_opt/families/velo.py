@@ -17,6 +17,7 @@ policy), while VeLO was trained on supervised losses; see ``VeloConfig.loss``.
 import dataclasses
 import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -57,10 +58,15 @@ class VeloConfig:
     num_parameter_sets: int = 256
 
     def __post_init__(self):
-        _require_count("total_updates", self.total_updates, allowed=None)
-        _require_count("accumulate", self.accumulate, allowed="auto")
-        _require_count("lstm_hidden_size", self.lstm_hidden_size)
-        _require_count("num_parameter_sets", self.num_parameter_sets)
+        for name in ("total_updates", "accumulate", "lstm_hidden_size", "num_parameter_sets"):
+            value = getattr(self, name)
+            if (name, value) in (("total_updates", None), ("accumulate", "auto")):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                instead = ", or 'auto'" if name == "accumulate" else ""
+                raise ValueError(
+                    f"{name} must be a whole number of at least 1{instead}, got {value!r}"
+                )
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
 
@@ -75,17 +81,6 @@ class VeloConfig:
     def num_steps(self) -> int:
         """Steps that VeLO itself takes in the run; >= 1."""
         return max(1, (self.total_updates or 1) // self.updates_per_step)
-
-
-_REQUIRED = object()
-
-
-def _require_count(name: str, value: Any, allowed: Any = _REQUIRED) -> None:
-    if value is allowed or (isinstance(value, str) and value == allowed):
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        instead = "" if allowed is _REQUIRED or allowed is None else f", or {allowed!r}"
-        raise ValueError(f"{name} must be a whole number of at least 1{instead}, got {value!r}")
 
 
 class VeloState(NamedTuple):
@@ -265,7 +260,7 @@ def _step(
         gradient = jnp.clip(gradient, -_GRADIENT_CLIP, _GRADIENT_CLIP)
         new = velo_tensors.accumulated(group, old, gradient)
         averages.append(new)
-        own = velo_tensors.networks_of(networks, part)
+        own = jax.tree.map(operator.itemgetter(part), networks)
         step = velo_tensors.directions(group, own, new, gradient, parameter)
         step = step * sizes[part].reshape(-1, *[1] * (step.ndim - 1))
         updates.update(velo_tensors.scatter(group, step, layout.shapes))

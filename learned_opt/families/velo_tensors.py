@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_opt.families import adafactor
+from learned_opt.families.adafactor import factored_dimensions, safe_rsqrt, without
+
 MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
 RMS_DECAY = 0.999
 ADAFACTOR_DECAYS = (0.9, 0.99, 0.999)
@@ -27,13 +30,7 @@ _ROW_INPUTS, _COL_INPUTS = (15, 16, 17, 21, 22, 23), (18, 19, 20, 24, 25, 26)
 _FULL_INPUTS = tuple(i for i in range(NUM_INPUTS) if i not in _ROW_INPUTS + _COL_INPUTS)
 # Longest vectors that are padded to a common length.
 _MAX_PADDED = 128
-
-# Second moments are averages of squares, and so at least 0; each of these keeps a reciprocal
-# root, or a quotient, of them finite. The values are the reference's.
-_RMS_EPSILON = 1e-6
-_FEATURE_EPSILON = 1e-8
-_FACTOR_EPSILON = 1e-9
-_SQUARE_EPSILON = 1e-30
+# Keeps the scale of an input finite where it is zero over a tensor.
 _MOMENT_EPSILON = 1e-5
 
 
@@ -63,11 +60,11 @@ class TensorGroup(NamedTuple):
 
     def row_shape(self) -> tuple[int, ...]:
         """S without its largest dimension; S itself for vectors."""
-        return self.shape if self.factored is None else _without(self.shape, self.factored[1])
+        return self.shape if self.factored is None else without(self.shape, self.factored[1])
 
     def col_shape(self) -> tuple[int, ...]:
         """S without its second largest dimension; empty for vectors."""
-        return (0,) if self.factored is None else _without(self.shape, self.factored[0])
+        return (0,) if self.factored is None else without(self.shape, self.factored[0])
 
 
 class GroupState(NamedTuple):
@@ -85,18 +82,6 @@ class GroupState(NamedTuple):
     rms: jax.Array
     row: jax.Array
     col: jax.Array
-
-
-def factored_dimensions(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The (second largest, largest) dimension of a tensor, or None for a rank below 2.
-
-    Of equal dimensions the later counts as the larger, on every machine; NumPy's default
-    sort, which the reference uses, orders them differently on some processors from rank 4 on.
-    """
-    if len(shape) < 2:
-        return None
-    order = np.argsort(shape, kind="stable")
-    return int(order[-2]), int(order[-1])
 
 
 def tensor_groups(shapes: tuple[tuple[int, ...], ...]) -> tuple[TensorGroup, ...]:
@@ -194,7 +179,7 @@ def accumulated(group: TensorGroup, state: GroupState, gradient: jax.Array) -> G
     square = jnp.square(gradient)
     momenta = _average(MOMENTUM_DECAYS, state.momenta, gradient)
     rms = _average((RMS_DECAY,), state.rms, square)
-    square = square + _SQUARE_EPSILON
+    square = square + adafactor.SQUARE_EPSILON
     if group.factored is None:
         return GroupState(momenta, rms, _average(ADAFACTOR_DECAYS, state.row, square), state.col)
     second, largest = group.factored
@@ -220,11 +205,6 @@ class Networks(NamedTuple):
     biases: tuple[jax.Array, jax.Array, jax.Array]
 
 
-def networks_of(networks: Networks, part: slice) -> Networks:
-    """The networks of some of the tensors."""
-    return jax.tree.map(lambda x: x[part], networks)
-
-
 def directions(
     group: TensorGroup,
     networks: Networks,
@@ -235,7 +215,7 @@ def directions(
     """The networks' steps ``[n, 1, *S]``: direction x exp(0.001 x log-magnitude)."""
     flat = (group.num_tensors, -1, int(np.prod(group.shape)))
     factors, terms = _adafactor_terms(group, networks.kernels[0], state)
-    inverse_root = jax.lax.rsqrt(state.rms + _RMS_EPSILON)
+    inverse_root = jax.lax.rsqrt(state.rms + adafactor.RMS_EPSILON)
     features = jnp.concatenate(
         [
             *(gradient, jnp.clip(gradient, -0.1, 0.1), parameter, state.momenta, state.rms),
@@ -247,7 +227,8 @@ def directions(
     kernel = networks.kernels[0][:, np.array(_FULL_INPUTS)]
     kernel = kernel * _scales(means(group, jnp.square(features)))
     hidden = _product(kernel, features.reshape(flat)).reshape(group.num_tensors, -1, *group.shape)
-    hidden = hidden + terms + _column(networks.biases[0], hidden.ndim)
+    bias = networks.biases[0].reshape(group.num_tensors, -1, *[1] * len(group.shape))
+    hidden = hidden + terms + bias
     hidden = jax.nn.relu(hidden).reshape(flat)
     for kernel, bias in zip(networks.kernels[1:], networks.biases[1:], strict=True):
         last = kernel is networks.kernels[-1]
@@ -270,15 +251,15 @@ def _adafactor_terms(
     """Adafactor's factors, and what its row and column inputs add to the first layer."""
     by_row, by_col = kernel[:, np.array(_ROW_INPUTS)], kernel[:, np.array(_COL_INPUTS)]
     if group.factored is None:
-        gradient = _safe_rsqrt(state.row + _FACTOR_EPSILON)
+        gradient = safe_rsqrt(state.row + adafactor.FACTOR_EPSILON)
         # Squares have 1e-30 added, so the averages are above 0.
         momentum = jax.lax.rsqrt(state.row)
         return _Factors(gradient, momentum), _term(group, by_row + by_col, state.row)
     second, largest = group.factored
     axis = 2 + (second - 1 if second > largest else second)
     mean = jnp.mean(state.row, axis, keepdims=True)
-    row = jnp.expand_dims(_safe_rsqrt(state.row / (mean + _FACTOR_EPSILON)), 2 + largest)
-    col = jnp.expand_dims(_safe_rsqrt(state.col), 2 + second)
+    row = jnp.expand_dims(safe_rsqrt(state.row / (mean + adafactor.FACTOR_EPSILON)), 2 + largest)
+    col = jnp.expand_dims(safe_rsqrt(state.col), 2 + second)
     terms = jnp.expand_dims(_term(group, by_row, state.row), 2 + largest)
     terms = terms + jnp.expand_dims(_term(group, by_col, state.col), 2 + second)
     return _Factors(row * col, row * col), terms
@@ -286,7 +267,7 @@ def _adafactor_terms(
 
 def _term(group: TensorGroup, kernel: jax.Array, moments: jax.Array) -> jax.Array:
     """What ``moments`` ``[n, 3, ...]`` and their reciprocal roots add: ``[n, 4, ...]``."""
-    features = jnp.concatenate([moments, jax.lax.rsqrt(moments + _FEATURE_EPSILON)], 1)
+    features = jnp.concatenate([moments, jax.lax.rsqrt(moments + adafactor.FEATURE_EPSILON)], 1)
     rows = features.reshape(*features.shape[:2], -1)
     if group.factored is None:
         second_moments = means(group, jnp.square(features))
@@ -305,16 +286,3 @@ def _scales(second_moments: jax.Array) -> jax.Array:
 def _product(kernel: jax.Array, rows: jax.Array) -> jax.Array:
     """kernel ``[n, in, out]``, rows ``[n, in, L]`` -> ``[n, out, L]``."""
     return jnp.einsum("nio,nil->nol", kernel, rows, precision=jax.lax.Precision.HIGHEST)
-
-
-def _column(values: jax.Array, rank: int) -> jax.Array:
-    return values.reshape(*values.shape, *[1] * (rank - 2))
-
-
-def _safe_rsqrt(x: jax.Array) -> jax.Array:
-    """1 / sqrt(x) of x >= 0; below 1e-9 constant, and so finite."""
-    return jax.lax.rsqrt(jnp.maximum(x, _FACTOR_EPSILON))
-
-
-def _without(shape: tuple[int, ...], dimension: int) -> tuple[int, ...]:
-    return shape[:dimension] + shape[dimension + 1 :]

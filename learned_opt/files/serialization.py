@@ -216,10 +216,7 @@ def load(
     family, _, task = text.partition(":")
     if registry.is_handcrafted(family):
         options = {**given, "preset": task} if task else given
-        made = registry.make(family, **options)
-        return TrainedOptimizer(
-            made, {}, {"name": family, "options": options, "source": "handcrafted"}
-        )
+        return _handcrafted(family, options, source="handcrafted")
     path = Path(path_or_name)
     if not path.is_file():
         raise FileNotFoundError(
@@ -242,10 +239,12 @@ def _parsed(
         if "metadata" in arrays:
             _refuse_options(given, "a file that this toolkit saved")
             return _load_saved(arrays, optimizer)
-        return _published_optim4rl(_parse_optim4rl(content), given)
+        return _published_optim4rl(_check_optim4rl(arrays), given)
     if content.lstrip()[:1] == b"{":
         _refuse_options(given, "a preset file")
-        return _from_preset(presets.parse_preset(content))
+        preset = presets.parse_preset(content)
+        about = {"source": "preset file", "provenance": preset.provenance}
+        return _handcrafted(preset.optimizer, preset.options, **about)
     if velo_weights.looks_like_msgpack(content):
         return _published_velo(content, given)
     return _published_open(content, given)
@@ -256,10 +255,9 @@ def _refuse_options(given: dict[str, Any], kind: str) -> None:
         raise ValueError(f"{kind} holds its own options; leave out {', '.join(given)}")
 
 
-def _from_preset(preset: presets.Preset) -> TrainedOptimizer:
-    made = registry.make(preset.optimizer, **preset.options)
-    metadata = {"name": preset.optimizer, "options": preset.options, "source": "preset file"}
-    return TrainedOptimizer(made, {}, {**metadata, "provenance": preset.provenance})
+def _handcrafted(name: str, options: dict[str, Any], **about: Any) -> TrainedOptimizer:
+    metadata = {"name": name, "options": options, **about}
+    return TrainedOptimizer(registry.make(name, **options), {}, metadata)
 
 
 def _published_open(content: bytes, given: dict[str, Any]) -> TrainedOptimizer:
@@ -293,14 +291,14 @@ def _published(
     name: str, project: str, options: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> TrainedOptimizer:
     optimizer = registry.make(name, **options)
-    theta = _unflatten_like(_theta_template(optimizer), arrays)
+    theta = _theta(optimizer, arrays)
     metadata = {"name": name, "options": options, "source": f"published {project} weights"}
     return TrainedOptimizer(optimizer, theta, metadata)
 
 
-def _parse_optim4rl(content: bytes) -> optim4rl_weights.Optim4RLWeights:
+def _check_optim4rl(arrays: dict[str, np.ndarray]) -> optim4rl_weights.Optim4RLWeights:
     try:
-        return optim4rl_weights.parse(content)
+        return optim4rl_weights.from_arrays(arrays)
     except ValueError as error:
         raise ValueError(
             "it holds no metadata, so save() did not write it; as a published file of "
@@ -334,8 +332,7 @@ def _load_saved(
     if optimizer is None:
         optimizer = _rebuild(metadata)
     named = {key.removeprefix("theta/"): array for key, array in arrays.items()}
-    theta = _unflatten_like(_theta_template(optimizer), named)
-    return TrainedOptimizer(optimizer, theta, {"source": "lopt-rl", **metadata})
+    return TrainedOptimizer(optimizer, _theta(optimizer, named), {"source": "lopt-rl", **metadata})
 
 
 def _rebuild(metadata: dict[str, Any]) -> base.LearnedOptimizer:
@@ -348,17 +345,14 @@ def _rebuild(metadata: dict[str, Any]) -> base.LearnedOptimizer:
     return registry.make(name, **metadata.get("options", {}))
 
 
-def _theta_template(optimizer: base.LearnedOptimizer) -> base.MetaParams:
-    return jax.eval_shape(optimizer.init, jax.random.key(0))
-
-
 def _flatten(theta: base.MetaParams) -> dict[str, np.ndarray]:
     flat, _ = jax.tree_util.tree_flatten_with_path(theta)
     return {"/".join(base.key_names(path)): np.asarray(leaf) for path, leaf in flat}
 
 
-def _unflatten_like(template: base.MetaParams, arrays: dict[str, np.ndarray]) -> base.MetaParams:
+def _theta(optimizer: base.LearnedOptimizer, arrays: dict[str, np.ndarray]) -> base.MetaParams:
     """Builds theta by name, checking that names, shapes and values are as they must be."""
+    template = jax.eval_shape(optimizer.init, jax.random.key(0))
     flat, treedef = jax.tree_util.tree_flatten_with_path(template)
     names = ["/".join(base.key_names(path)) for path, _ in flat]
     missing, extra = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))

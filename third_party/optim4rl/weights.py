@@ -1,14 +1,12 @@
 """Reads Optim4RL's published meta-parameters.
 
-Two forms: a NumPy archive (``.npz``) with one array for each leaf, named by its path
-(``rnn1/hn/bias``), or the release's pickle of nested dicts (see ``pickles``). This importer
-is a function from a file's bytes to named arrays; nothing in a file is ever executed.
+Two forms: arrays, one for each leaf, named by its path (``rnn1/hn/bias``), out of a NumPy
+archive (``.npz``), or the release's pickle of nested dicts (see ``pickles``), of which nothing
+is ever executed.
 
 Source: https://github.com/sail-sg/optim4rl (Apache-2.0).
 """
 
-import io
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +20,6 @@ _NETWORKS = {
     "linear": (("", 1, 3),),
     "l2lgd2": (("", 2, 1),),
 }
-_ZIP_MAGIC = b"PK\x03\x04"
 # What the published files were meta-trained and tested with. The files do not hold it.
 BRAX_SETTINGS = {"learning_rate": 3e-4, "gradient_clip": 1.0}
 
@@ -54,27 +51,6 @@ def shapes(family: str, hidden_size: int) -> dict[str, tuple[int, ...]]:
             found[f"rnn{suffix}/{gate}/kernel"] = (h, h)
         found[f"rnn{suffix}/hn/bias"] = (h,)
     return dict(sorted(found.items()))
-
-
-def parse(content: bytes) -> Optim4RLWeights:
-    """The named arrays in a published archive of plain arrays.
-
-    Raises:
-      ValueError: the content is not such a file; says what was expected and found.
-    """
-    expected = "a NumPy archive (.npz) with one float32 array for each leaf of Optim4RL"
-    if not content.startswith(_ZIP_MAGIC):
-        raise ValueError(f"not an archive; expected {expected}")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            # Members that are no array files come as bytes; as arrays they are no numbers.
-            arrays = {name: np.asarray(archive[name]) for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            "the archive is cut off or damaged, or holds Python objects in place of plain "
-            f"numbers; expected {expected}"
-        ) from error
-    return from_arrays(arrays)
 
 
 def parse_pickle(content: bytes) -> Optim4RLWeights:

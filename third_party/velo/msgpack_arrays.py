@@ -7,6 +7,7 @@ extensions arrays, and everything else that a file may hold is refused. Number t
 up in a list and never made from a file's text.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,16 +126,9 @@ def _array(code: int, data: bytes) -> np.ndarray:
         raise _Refused(f"an array in it has the number type {shown!r}, which is none of {known}")
     dtype = _DTYPES[name]
     # Python's integers: a product of hostile sizes must not wrap around.
-    if type(raw) is not bytes or len(raw) != _size(shape) * dtype.itemsize:
+    if type(raw) is not bytes or len(raw) != math.prod(shape) * dtype.itemsize:
         raise _Refused(f"an array in it has shape {tuple(shape)}, but not as many numbers")
     return np.frombuffer(raw, dtype).reshape(shape)
-
-
-def _size(shape: list[int]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def _joined(node: Any, path: tuple[str, ...]) -> Any:
@@ -164,7 +158,7 @@ def _unchunked(tree: Tree, name: str) -> np.ndarray:
         type(piece) is np.ndarray and piece.ndim == 1 for piece in arrays
     ):
         raise _Refused(f"{name} is an array in pieces that do not fit")
-    if len(sizes) > _MAX_RANK or sum(piece.size for piece in arrays) != _size(sizes):
+    if len(sizes) > _MAX_RANK or sum(piece.size for piece in arrays) != math.prod(sizes):
         raise _Refused(f"{name} has shape {tuple(sizes)}, but not as many numbers")
     if len({piece.dtype for piece in arrays}) != 1:
         raise _Refused(f"{name} is an array in pieces of several number types")

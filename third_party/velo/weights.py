@@ -119,11 +119,11 @@ def _parameters(tree: msgpack_arrays.Tree) -> msgpack_arrays.Tree:
 def _sizes(arrays: dict[str, Any]) -> tuple[int, int]:
     """(H, K) as two of the arrays have them; the others are checked against these."""
     sizes = []
-    for name, position in (("rnn_params/step_size/w", 0), ("ff_mod_stack/~/b0", 0)):
+    for name in ("rnn_params/step_size/w", "ff_mod_stack/~/b0"):
         array = arrays.get(name)
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or not array.shape[position]:
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or not len(array):
             raise ValueError(f"expected an array {name} of two dimensions, found none")
-        sizes.append(array.shape[position])
+        sizes.append(len(array))
     return sizes[0], sizes[1]
 
 
