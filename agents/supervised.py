@@ -75,6 +75,11 @@ class SupervisedConfig:
         return self.batch_size * self.num_minibatches
 
     @property
+    def updates_per_iteration(self) -> int:
+        """One for each minibatch."""
+        return self.num_minibatches
+
+    @property
     def num_iterations(self) -> int:
         """Whole iterations within the horizon."""
         return int(self.total_timesteps) // self.iteration_size

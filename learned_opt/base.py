@@ -127,7 +127,7 @@ def layer_proportions(params: Params) -> Params:
         )
         last = max(len(ordered) - 1, 1)  # one layer: proportion 0 / 1 = 0
         position.update({(network, layer): index / last for index, layer in enumerate(ordered)})
-    return treedef.unflatten([position[place] for place in places])
+    return jax.tree.unflatten(treedef, [position[place] for place in places])
 
 
 def _layer_of(path: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:
