@@ -10,7 +10,7 @@ import pytest
 
 import learned_opt
 from agents import AgentConfig, environments, make_agent, rollout
-from agents.actor_critic import dormancy
+from agents.actor_critic import dormancy, proportion
 from tests.agents import probes
 
 SMALL = AgentConfig(
@@ -96,7 +96,7 @@ def test_update_context_follows_its_documented_schedule():
 def test_one_iteration_and_one_epoch_have_proportion_zero():
     config = dataclasses.replace(A2C, total_timesteps=256)
     agent = make_agent(config, probes.Probe(probes.prefer_one))
-    assert float(agent._proportion(jnp.int32(0), 1)) == 0.0
+    assert float(proportion(jnp.int32(0), agent.num_iterations)) == 0.0
 
 
 def test_dormancy_is_one_on_average_and_follows_the_neuron_that_a_weight_feeds():
