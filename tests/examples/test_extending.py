@@ -33,6 +33,7 @@ def imports(folder, *names):
     return [f"--import={folder / name}.py" for name in names]
 
 
+@pytest.mark.slow
 def test_an_optimizer_is_trained_on_an_environment_by_a_config_from_elsewhere(own):
     modules = imports(own, "my_optimizer", "my_environment", "my_baseline")
     config = [f"--config={own / 'my_config.py'}:smoke", "--config.outer.validate_every=0"]
@@ -44,6 +45,7 @@ def test_an_optimizer_is_trained_on_an_environment_by_a_config_from_elsewhere(ow
     assert "my_optimizer" in listed and "my/corridor" in listed
 
 
+@pytest.mark.slow
 def test_an_outer_loop_trains_from_a_file_that_is_its_config_too(own):
     config = [f"--config={own / 'my_outer_loop.py'}:smoke", "--config.outer.num_trials=2"]
     command = [ROOT / "launchers" / "train.py", *config, "--config.evaluation.points=1"]

@@ -117,6 +117,7 @@ def test_a_tree_that_does_not_tell_actor_from_critic_is_refused_with_the_remedy(
         trained.as_optax(total_updates=5, role="policy")
 
 
+@pytest.mark.slow
 def test_flax_wrappers_and_other_containers_change_nothing():
     """The same numbers whether Flax's collection is around the networks or within them."""
     trained, params = _trained(features=("gradient", "layer_proportion")), _params()
@@ -211,6 +212,7 @@ def test_given_context_goes_through():
     )
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_their_start_draw_other_noise():
     trained = _trained(features=("gradient", "batch_proportion"), zero_mean=False)
     tx = trained.as_optax(total_updates=5)

@@ -106,6 +106,7 @@ def test_results_are_not_carried_as_state(countdown):
     assert set(state.now._fields) == {"pipeline_state", "observation", "info"}
 
 
+@pytest.mark.slow
 def test_inverted_pendulum_pushed_one_way_terminates():
     env = environments.make("inverted_pendulum")
     assert env.spec.action == environments.Continuous(1)
@@ -165,6 +166,7 @@ def test_known_notices_are_dropped_and_others_pass(capsys):
     assert capsys.readouterr().out == "something else\n"
 
 
+@pytest.mark.slow
 def test_making_a_robot_prints_nothing_and_leaves_no_file(tmp_path):
     command = "from agents import environments; environments.make('halfcheetah')"
     result = subprocess.run(

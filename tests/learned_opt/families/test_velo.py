@@ -221,6 +221,7 @@ def finite(tree):
     return all(np.all(np.isfinite(x)) for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_tensors_of_all_ranks_and_groups_move_as_the_definition_says():
     optimizer, theta = made()
     tx = tx_of(optimizer, theta)

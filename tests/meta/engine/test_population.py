@@ -93,6 +93,7 @@ def test_progress_is_told_and_can_stop_a_run(engine, optimizer):
         engine.run(thetas, keys, on_progress=stop)
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(run_python):
     text = """
 import jax
