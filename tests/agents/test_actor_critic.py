@@ -54,6 +54,7 @@ def test_learns_the_better_of_two_actions(config):
     assert float(jax.nn.softmax(policy.parameters)[0, 1]) > 0.95
 
 
+@pytest.mark.slow
 def test_learns_a_continuous_target():
     agent, state, _ = train(SMALL, probes.Probe(probes.near_half, probes.CONTINUOUS))
     policy, _ = agent.network.policy(state.params, jnp.zeros((1, 1)))

@@ -33,6 +33,7 @@ def needs(package, install):
     return pytest.mark.skipif(not found, reason=f"{package} is not there: pip install {install}")
 
 
+@pytest.mark.slow
 def test_the_shipped_optimizer_can_be_taken_elsewhere():
     """It asks for nothing that other code lacks, and treats each network for itself."""
     trained = learned_opt.load(EXAMPLES / "cartpole_open.npz")

@@ -200,6 +200,7 @@ def test_annealing_counts_for_itself():
     np.testing.assert_allclose(sizes, [1, 0.75, 0.5, 0.25, 0, 0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_given_context_goes_through():
     trained, params = _trained(features=("gradient", "dormancy"), stochastic=False), _params()
     tx = trained.as_optax(total_updates=5)

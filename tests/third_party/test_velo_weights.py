@@ -125,6 +125,7 @@ def test_the_optimizer_has_the_numbers_of_the_file(tmp_path):
     assert np.all(np.isfinite(updates["w"]))
 
 
+@pytest.mark.slow
 def test_a_file_becomes_an_optimizer_that_is_told_the_length_of_its_run(tmp_path):
     path = tmp_path / "velo.params"
     path.write_bytes(serialization.to_bytes(small()))

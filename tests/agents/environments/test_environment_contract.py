@@ -25,12 +25,9 @@ FAST_TO_RUN = [
     "gridworld/big_dense_long",
     "gridworld/small_dense_short",
     "open_gridworld/dense",
-    "open_gridworld/rand_all",
     "gymnax/Breakout-MinAtar",
     "gymnax/CartPole-v1",
     "gymnax/DeepSea-bsuite",
-    "gymnax/FrozenLake-misc",
-    "gymnax/MountainCarContinuous-v0",
     "brax/fast",
 ]
 FAST_NAMES = [*FAST_TO_RUN, *GYMNAX_NAMES[::4], *GRIDWORLD_NAMES[::4]]

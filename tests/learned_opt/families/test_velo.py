@@ -313,6 +313,7 @@ def test_the_state_depends_on_params_alone():
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 def test_the_learned_initial_state_of_the_lstm_is_used():
     optimizer, theta = made()
     params = {"k": jnp.ones((3, 2))}
@@ -324,6 +325,7 @@ def test_the_learned_initial_state_of_the_lstm_is_used():
     assert not np.allclose(first, second, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_are_averaged_over_the_updates_that_are_accumulated():
     plain, theta = made(total_updates=10)
     thrice = make_velo(VeloConfig(total_updates=31, accumulate=3, **SIZES))
@@ -380,6 +382,7 @@ def test_a_constant_loss_is_what_an_unchanging_loss_tends_to():
     np.testing.assert_allclose(first["k"], told["k"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [{}, {"e": (0,)}, {"e": (0, 3), "f": (2, 0)}])
 def test_tensors_without_elements_change_nothing(empty):
     optimizer, theta = made()

@@ -79,6 +79,7 @@ def test_a_run_that_diverges_counts_as_failed(agent):
     assert np.isnan(returns[1, 0])
 
 
+@pytest.mark.slow
 def test_progress_is_told_and_can_stop_a_run(engine, optimizer):
     thetas, keys = members(optimizer, 4)
     shares = []

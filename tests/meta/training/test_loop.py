@@ -168,6 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
     np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_goes_on_for_longer(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     loop.train(experiment.build(config(num_generations=2)), str(folder))

@@ -27,7 +27,7 @@ def climb(strategy, theta, target, generations):
 @pytest.mark.parametrize(
     "name",
     slow_but(
-        ("Open_ES", "CMA_ES", "SimpleGA"),
+        ("Open_ES",),
         ("Open_ES", "PGPE", "SNES", "CMA_ES", "SimpleGA", "PersistentES"),
     ),
 )
