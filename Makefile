@@ -33,7 +33,7 @@ test: lint  ## Lint, check types and run the tests.
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests that `make test` leaves out.
-	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## Check style, formatting and types.
 	$(BIN)/ruff check .

@@ -3,6 +3,13 @@
 import os
 from pathlib import Path
 
+# Most of a test's time is compiling small programs: without LLVM's optimisations they take a
+# third less. `make test-slow` sets this to nothing, so that long runs are compiled as users' are.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+
 import jax
 import pytest
 

@@ -6,6 +6,11 @@ from typing import Any
 import pytest
 
 
-def slow_but(fast: Sequence[Any], names: Sequence[Any]) -> list[Any]:
-    """All of ``names``, those that are not in ``fast`` marked slow."""
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def slow_but(fast: Sequence[Any], cases: Sequence[Any]) -> list[Any]:
+    """All of ``cases``, those not in ``fast`` marked slow; a tuple is several arguments."""
+
+    def case(values: Any) -> Any:
+        several = values if isinstance(values, tuple) else (values,)
+        return pytest.param(*several, marks=[] if values in fast else [pytest.mark.slow])
+
+    return [case(values) for values in cases]

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +21,8 @@ def test_fast_evaluation_equals_the_flax_definition():
     inputs, hidden = jax.random.normal(keys[1], (5, 50)), jax.random.normal(keys[2], (8, 50))
     shared = jax.random.normal(keys[3], (2,))
     rows = jnp.concatenate([inputs.T, jnp.broadcast_to(shared, (50, 2))], axis=1)
-    expected_hidden, expected = network.apply({"params": theta}, hidden.T, rows)
-    new_hidden, outputs = coordinate_network.evaluate(theta, hidden, inputs, shared)
+    expected_hidden, expected = jax.jit(network.apply)({"params": theta}, hidden.T, rows)
+    new_hidden, outputs = jax.jit(coordinate_network.evaluate)(theta, hidden, inputs, shared)
     np.testing.assert_allclose(new_hidden, expected_hidden.T, atol=2e-6)
     np.testing.assert_allclose(outputs, expected.T, atol=2e-5)
 
@@ -43,7 +45,7 @@ def test_no_features_sees_fourteen_channels_and_makes_no_noise():
 def test_an_ablated_feature_does_not_change_the_update(left_out):
     """Each of the paper's ablations ignores what it leaves out and heeds the rest."""
     features = tuple(name for name in FEATURES if name != left_out)
-    optimizer = make_open(OpenConfig(features=features, initial_theta="random"))
+    optimizer = make_open(OpenConfig(features=features, initial_theta="random", kernel="xla"))
     params = example_params()
     grads = jax.tree.map(jnp.cos, params)
     told = context(params)
@@ -53,28 +55,30 @@ def test_an_ablated_feature_does_not_change_the_update(left_out):
         "dormancy": jax.tree.map(lambda d: 3.0 * d, told["dormancy"]),
     }
     tx = optimizer.transform(optimizer.init(jax.random.key(3)))
-    before, _ = tx.update(grads, tx.init(params), params, **told)
+    update = jax.jit(lambda told: tx.update(grads, tx.init(params), params, **told)[0])
+    before = update(told)
     for name, value in changed.items():
-        after, _ = tx.update(grads, tx.init(params), params, **{**told, name: value})
+        after = update({**told, name: value})
         same = jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), before, after))
         assert same == (name == left_out), name
 
 
 def test_noise_moves_the_actor_alone_and_the_mean_update_is_zero():
-    optimizer = make_open(OpenConfig(initial_theta="random", zero_mean=False))
     params = example_params()
-    grads = jax.tree.map(jnp.cos, params)
-    tx = optimizer.transform(optimizer.init(jax.random.key(3)))
-    told = context(params)
-    first, _ = tx.update(grads, tx.init(params), params, **told)
-    second, _ = tx.update(grads, tx.init(params), params, **{**told, "key": jax.random.key(8)})
+    grads, told = jax.tree.map(jnp.cos, params), context(params)
+
+    def updates(key, **options):
+        options = {"initial_theta": "random", "kernel": "xla", **options}
+        optimizer = make_open(OpenConfig(**options))
+        tx = optimizer.transform(optimizer.init(jax.random.key(3)))
+        return tx.update(grads, tx.init(params), params, **{**told, "key": key})[0]
+
+    with_mean = jax.jit(functools.partial(updates, zero_mean=False))
+    first, second = with_mean(told["key"]), with_mean(jax.random.key(8))
     jax.tree.map(np.testing.assert_array_equal, first["critic"], second["critic"])
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), first["actor"], second["actor"])
     assert jax.tree.all(moved)
-    centred = make_open(OpenConfig(initial_theta="random"))
-    tx = centred.transform(centred.init(jax.random.key(3)))
-    updates, _ = tx.update(grads, tx.init(params), params, **told)
-    total = sum(float(jnp.sum(u)) for u in jax.tree.leaves(updates))
+    total = sum(float(jnp.sum(u)) for u in jax.tree.leaves(jax.jit(updates)(told["key"])))
     assert abs(total) < 1e-6
 
 

@@ -1,5 +1,7 @@
 """The fused recurrent update against its definition in JAX, with all its derivatives."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +72,8 @@ def test_equals_the_definition_with_its_derivatives(family, size):
     expected, expected_cotangents = jax.jit(with_derivatives(xla))(*arguments)
     found, cotangents = jax.jit(with_derivatives(fused))(*arguments)
     assert_close(found, expected, 1e-6)
-    assert_close(cotangents, expected_cotangents, 1e-5)
+    # Sums over all parameters, which XLA adds up in another order.
+    assert_close(cotangents, expected_cotangents, 2e-5)
 
 
 @pytest.mark.slow
@@ -186,8 +189,13 @@ def test_sizes_without_a_kernel():
         learned_opt.make("linear", kernel="fast")
 
 
-@pytest.mark.parametrize("size", [7, 150, "no kernel"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "size"),
+    slow_but(
+        (("linear", 7), ("optim4rl", 150), ("optim4rl", "no kernel")),
+        list(itertools.product(FAMILIES, (7, 150, "no kernel"))),
+    ),
+)
 def test_a_stretch_has_the_derivative_of_its_updates_one_by_one(family, size, monkeypatch):
     # 150 parameters: two whole blocks and a part of one; 7: a part alone.
     if size == "no kernel":  # what programs for other platforms contain
