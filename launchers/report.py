@@ -3,6 +3,9 @@
 python launchers/report.py runs/demo runs/compared --out=report.html
 """
 
+import sys
+import warnings
+
 from absl import flags
 
 import meta
@@ -35,7 +38,15 @@ ARGUMENTS = define(
 
 
 def main(words: list[str]) -> None:
-    print(f"the report is {meta.write_report(words, **ARGUMENTS())}")
+    from meta.report.writer import Incomplete
+
+    with warnings.catch_warnings(record=True) as told:
+        path = meta.write_report(words, **ARGUMENTS())
+    print(f"the report is {path}")
+    for warning in told:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    if any(issubclass(warning.category, Incomplete) for warning in told):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

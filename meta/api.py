@@ -14,6 +14,7 @@ import dataclasses
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -252,6 +253,9 @@ def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> P
     Returns:
       The file's path.
 
+    Warns:
+      meta.report.writer.Incomplete: an agent that was to be shown is not; the page says so, too.
+
     Raises:
       ValueError: bad input, such as a folder that is no workdir; nothing is written then.
       meta.runs.progress.Stopped: stopped by a signal while agents were trained for the page.
@@ -259,9 +263,11 @@ def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> P
     from meta.report import writer
 
     settings = {**settings, "references": tuple(settings.get("references", ()))}
-    return writer.write(
-        _filled(writer.Request, {**settings, "folders": _texts(folders), "out": out})
-    )
+    named = {**settings, "folders": _texts(folders), "out": out}
+    written = writer.write(_filled(writer.Request, named))
+    for missing in written.missing:
+        warnings.warn(missing, writer.Incomplete, stacklevel=2)
+    return written.path
 
 
 def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> str:

@@ -119,7 +119,7 @@ def origin(cell: Mapping[str, Any]) -> str:
     return ""
 
 
-def table(cells: Cells, shown: Looks) -> list[list[str]]:
+def table(cells: Cells) -> list[list[str]]:
     """Rows under ``HYPERPARAMETERS``: one for each handcrafted optimizer and task."""
     rows = []
     for cell in cells:
@@ -134,7 +134,7 @@ def table(cells: Cells, shown: Looks) -> list[list[str]]:
         said = origin(cell)
         rows.append(
             [
-                shown.task(cell["task"]),
+                cell["task"],
                 cell["optimizer"],
                 rate(values) or "–",
                 f"{said}: {ORIGINS[said]}" if said in ORIGINS else said or "unknown",

@@ -107,7 +107,7 @@ def _write(store: Store, wishes: Wishes) -> tuple[str, list[str]]:
         *legends.pooled_notes(looks, compared.optimizers, compared.tasks),
         *compared.notes,
     ]
-    parameters = legends.table(store.manifest, looks)
+    parameters = legends.table(store.manifest)
     text = _markdown(rows, compared, references, parameters, notes)
     mode = legends.SMOKE if smoke else ""
     lines = ([*(row[name] for name in normalised.COLUMNS), row["label"], mode] for row in rows)
