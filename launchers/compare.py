@@ -8,16 +8,18 @@ from ml_collections import config_flags
 
 import meta
 from launchers import command_line
+from launchers.flag_groups import define, shared
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke)."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
+ARGUMENTS = define(*shared("also_as"))
 
 
 def main(words: list[str]) -> None:
     del words
-    meta.compare(CONFIG.value, WORKDIR.value)
+    meta.compare(CONFIG.value, WORKDIR.value, **ARGUMENTS())
     command_line.show(WORKDIR.value, "report.md")
 
 

@@ -8,16 +8,18 @@ from ml_collections import config_flags
 
 import meta
 from launchers import command_line
+from launchers.flag_groups import define, shared
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run begun there goes on.")
+ARGUMENTS = define(*shared("also_as"))
 
 
 def main(words: list[str]) -> None:
     del words
-    meta.train(CONFIG.value, WORKDIR.value)
+    meta.train(CONFIG.value, WORKDIR.value, **ARGUMENTS())
     command_line.show(WORKDIR.value)
 
 

@@ -7,17 +7,22 @@ that a part of ``meta`` can be had without the rest.
 Wherever an optimizer is named, it is as ``launchers/evaluate.py`` takes it: ``adam`` (the paper's
 values for each task), ``adam:breakout``, a preset file, an optimizer file or published weights;
 ``LABEL=`` before it names it in the results.
+
+Whatever leaves plots and tables takes ``also_as``, too: ``also_as=("pdf", "latex")`` writes them in
+these forms besides (``pdf``, ``svg``: plots; ``latex``: tables).
 """
 
 import copy
 import dataclasses
+import functools
 import importlib.util
+import inspect
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +33,35 @@ if TYPE_CHECKING:
 
 Texts = str | Sequence[str | os.PathLike[str]]  # one name or path, or several
 _R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 # Blocks of a config that may be given what the config itself does not list.
 _OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
 
 
+def _in_more_forms(function: _F) -> _F:
+    """Adds the argument ``also_as``, within which a function writes its plots and tables.
+
+    ``pdf`` and ``svg``: plots beside their PNG files; ``latex``: a ``.tex`` file for each table of
+    the summary. A folder's later calls keep what is there up to date.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, also_as: Sequence[str] = (), **settings: Any) -> Any:
+        from meta.runs import outputs
+
+        with outputs.also_as((also_as,) if isinstance(also_as, str) else also_as):
+            return function(*args, **settings)
+
+    named = inspect.signature(function)
+    *given, last = named.parameters.values()
+    also = inspect.Parameter("also_as", inspect.Parameter.KEYWORD_ONLY, default=())
+    before = [*given, also, last] if last.kind is last.VAR_KEYWORD else [*given, last, also]
+    wrapped.__signature__ = named.replace(parameters=before)  # type: ignore[attr-defined]
+    return cast(_F, wrapped)
+
+
+@_in_more_forms
 def train(
     config: Any, workdir: str | None = None, *, comparison: bool = True, **fields: Any
 ) -> "TrainedOptimizer":
@@ -76,6 +105,7 @@ def train(
     return trained._replace(metadata={**trained.metadata, "workdir": folder})
 
 
+@_in_more_forms
 def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataFrame":
     """Trains the variants of a study at one budget, and evaluates them.
 
@@ -98,6 +128,7 @@ def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataF
     return _table(folder, "results.csv", study_report.write(built, folder))
 
 
+@_in_more_forms
 def evaluate(
     optimizers: Texts,
     tasks: Texts,
@@ -147,6 +178,7 @@ def evaluate(
     return _table(request.workdir, "results.csv", text)
 
 
+@_in_more_forms
 def tune(
     optimizer: str,
     task: str,
@@ -207,6 +239,7 @@ def tune(
     return presets.read_preset(Path(request.workdir, "preset.json"))
 
 
+@_in_more_forms
 def analyze(
     optimizers: Texts,
     tasks: Texts,
@@ -241,6 +274,7 @@ def analyze(
     return _table(request.workdir, "analysis.csv", update_statistics.analyze(request, taus))
 
 
+@_in_more_forms
 def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> Path:
     """Writes one HTML page, which opens without a network, on one or several folders.
 

@@ -24,10 +24,10 @@ from meta import results
 
 # Where a handcrafted optimizer's learning rate can be from.
 ORIGINS = {
-    "tuned": "tuned on this task or, if a preset file was given, where that says",
-    "paper's": "tuned by the OPEN paper (tables 4 to 6)",
-    "default": "its default, tuned by nobody",
-    "given": "as it was asked for",
+    "tuned": "tuned",
+    "paper's": "the OPEN paper (tables 4 to 6)",
+    "default": "default, tuned by nobody",
+    "given": "as asked for",
 }
 
 

@@ -21,7 +21,7 @@ HYPERPARAMETERS = ("task", "optimizer", "learning rate", "from", "annealed", "ot
 SMOKE = "smoke"  # what configs call the mode that is too short to learn anything
 OF_SMOKE = "from a smoke run"
 SMOKE_NOTE = (
-    "This is a smoke run: everything is shrunk to minutes, far too little training to learn "
+    "Smoke run: everything is shrunk to minutes, far too little training to learn "
     "anything. Its numbers say that the code runs, and nothing about optimizers."
 )
 
@@ -137,7 +137,7 @@ def table(cells: Cells) -> list[list[str]]:
                 cell["task"],
                 cell["optimizer"],
                 rate(values) or "–",
-                f"{said}: {ORIGINS[said]}" if said in ORIGINS else said or "unknown",
+                ORIGINS.get(said, said or "unknown"),
                 "yes" if values.get("anneal") else "no",
                 ", ".join(others) or "–",
             ]
@@ -145,8 +145,8 @@ def table(cells: Cells) -> list[list[str]]:
     return rows
 
 
-def notes(cells: Cells) -> list[str]:
-    """What has to be known of the optimizers in a folder, a sentence each."""
+def notes(cells: Cells, *, smoke: bool = False) -> list[str]:
+    """What has to be known of the optimizers in a folder (of a smoke run?), a sentence each."""
     found = []
     for cell in cells:
         values = hyperparameters(cell)
@@ -156,7 +156,7 @@ def notes(cells: Cells) -> list[str]:
                 f"{cell['optimizer']} on {cell['task']}: no tuned values are shipped for this "
                 f"task, so these are its defaults ({written})."
             )
-        elif detail(cell).origin == OF_SMOKE:
+        elif detail(cell, smoke=smoke).origin == OF_SMOKE:
             found.append(
                 f"{cell['optimizer']} on {cell['task']}: meta-trained by a smoke run, far too "
                 "little to learn anything."

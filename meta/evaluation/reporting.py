@@ -101,14 +101,14 @@ def _write(store: Store, wishes: Wishes) -> tuple[str, list[str]]:
     rows = looks.shown(normalised.rows(table, compared), compared.tasks)
     references = _published(wishes, table)
     notes = [
-        *([legends.SMOKE_NOTE] if smoke else []),
         failed,
-        *legends.notes(store.manifest),
+        *legends.notes(store.manifest, smoke=smoke),
         *legends.pooled_notes(looks, compared.optimizers, compared.tasks),
         *compared.notes,
     ]
     parameters = legends.table(store.manifest)
     text = _markdown(rows, compared, references, parameters, notes)
+    text = f"{legends.SMOKE_NOTE}\n\n{text}" if smoke else text
     mode = legends.SMOKE if smoke else ""
     lines = ([*(row[name] for name in normalised.COLUMNS), row["label"], mode] for row in rows)
     header = [*normalised.COLUMNS, "label", "mode"]

@@ -71,6 +71,8 @@ class Written(NamedTuple):
 def write(request: Request) -> Written:
     """Writes the page, whole or not at all.
 
+    Plots and tables in further forms (``outputs.also_as``) are in a folder beside it.
+
     Returns:
       Its path, and the agents that could not be shown.
 
@@ -82,10 +84,11 @@ def write(request: Request) -> Written:
     title = f"Report on {', '.join(folder.label for folder in folders)}"
     missing: list[str] = []
     sections = {}
-    for name, make in _SECTIONS.items():
-        made = make(request, folders)
-        sections[name] = made if isinstance(made, str) else made.body
-        missing += [] if isinstance(made, str) else made.missing
+    with page.keeping(Path(request.out).with_suffix(".files")):
+        for name, make in _SECTIONS.items():
+            made = make(request, folders)
+            sections[name] = made if isinstance(made, str) else made.body
+            missing += [] if isinstance(made, str) else made.missing
     content = page.document(title, _introduction(folders), sections)
     with atomic.replacing(request.out) as temporary:
         # A path that is no UTF-8 has halves of characters in it.

@@ -1,6 +1,7 @@
 """Tables of a Markdown page read back: their cells, and the same tables for LaTeX."""
 
 import re
+from collections.abc import Sequence
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -42,11 +43,20 @@ def latex(page: str) -> dict[str, str]:
         names = (plain, *(f"{plain}_{count}" for count in range(2, 2 + len(found))))
         name = next(name for name in names if name not in found)
         sides = ["r" if cell.endswith(":") else "l" for cell in cells(line)]
-        found[name] = _tabular(heading, sides, cells(lines[number - 1]), body)
+        found[name] = tabular(heading, sides, cells(lines[number - 1]), body)
     return found
 
 
-def _tabular(title: str, sides: list[str], header: list[str], body: list[list[str]]) -> str:
+def tabular(
+    title: str, sides: Sequence[str], header: Sequence[str], body: Sequence[Sequence[str]]
+) -> str:
+    """A table for LaTeX.
+
+    Args:
+      title: of one line, for a comment.
+      sides: ``l`` or ``r`` for each column.
+      header, body: texts, which are escaped.
+    """
     rows = [r"\toprule", _row(header), r"\midrule", *map(_row, body), r"\bottomrule"]
     return "\n".join(
         [
@@ -59,5 +69,5 @@ def _tabular(title: str, sides: list[str], header: list[str], body: list[list[st
     )
 
 
-def _row(texts: list[str]) -> str:
+def _row(texts: Sequence[str]) -> str:
     return " & ".join("".join(_SPECIAL.get(c, c) for c in text) for text in texts) + r" \\"
