@@ -10,7 +10,6 @@ values for each task), ``adam:breakout``, a preset file, an optimizer file or pu
 """
 
 import copy
-import dataclasses
 import importlib.util
 import os
 import tempfile
@@ -344,21 +343,10 @@ def _request(
 
 
 def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
-    """A request with these fields; ``2e5`` stands for a whole number.
+    """A request with these fields; ``ValueError`` as ``settings.read``."""
+    from learned_opt.settings import read
 
-    Raises:
-      ValueError: it has no such field, or its value is no whole number.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name, value in settings.items():
-        if name not in known:
-            raise ValueError(
-                f"there is no setting {name!r}{_hint(name, known)}; known: {', '.join(known)}"
-            )
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"{name} must be a whole number, got {value}")
-    whole = {name: int(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return kind(**whole)
+    return read(kind, settings, "the call")
 
 
 def _hint(name: str, known: list[str]) -> str:

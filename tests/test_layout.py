@@ -22,17 +22,18 @@ _OPTIMIZER_GROUND = (
     "learned_opt.flat",
     "learned_opt.names",
     "learned_opt.random_normal",
+    "learned_opt.settings",
 )
 _TASKS = ("agents", "learned_opt")  # what the packages of meta are about
 _META_GROUND = ("meta.engine", "meta.results", "meta.runs")
 MAY_IMPORT = {
     "third_party": (),
-    "agents.environments": (),
+    "agents.environments": ("learned_opt.settings",),
     "learned_opt.kernels": _OPTIMIZER_GROUND,
     "learned_opt.families": (*_OPTIMIZER_GROUND, "learned_opt.kernels", "learned_opt.modules"),
     "learned_opt.files": ("learned_opt", "third_party"),
     "learned_opt": ("third_party",),
-    "agents": ("learned_opt.base", "learned_opt.names"),
+    "agents": ("learned_opt.base", "learned_opt.names", "learned_opt.settings"),
     "meta.runs": ("learned_opt.files.atomic",),
     "meta.results": ("agents.task_presets", "meta.runs", "third_party"),
     "meta.engine": (*_TASKS, "meta.runs"),
@@ -57,7 +58,7 @@ MAY_IMPORT = {
         "meta.training.outer_loop",
         "third_party",
     ),
-    "launchers": ("meta",),
+    "launchers": ("learned_opt.settings", "meta"),
 }
 
 MAX_MODULE_LINES = 500

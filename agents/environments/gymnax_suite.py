@@ -1,7 +1,6 @@
 """The environments of gymnax: MinAtar, classic control, bsuite and others."""
 
 import dataclasses
-import inspect
 from typing import Any, NamedTuple
 
 import jax
@@ -109,14 +108,14 @@ def make(env_id: str, **kwargs: Any) -> GymnaxEnvironment:
 
     arguments.check_known("gymnax environment", env_id, names())
     # gymnax keeps the factories to itself, and their signatures tell which arguments exist.
-    constructor_names = inspect.signature(registration._registry[env_id]).parameters
-    constructor_kwargs = {k: v for k, v in kwargs.items() if k in constructor_names}
-    env, params = registration.make(env_id, **constructor_kwargs)
+    own = arguments.defaults_of(registration._registry[env_id])
+    of_constructor = {k: v for k, v in kwargs.items() if k in own}
+    what = f"argument of {env_id}"
+    env, params = registration.make(env_id, **arguments.typed(what, of_constructor, own))
 
-    params_names = [field.name for field in dataclasses.fields(params)]
-    for name in kwargs:
-        arguments.check_known(f"argument of {env_id}", name, [*constructor_names, *params_names])
-    changes = {k: v for k, v in kwargs.items() if k not in constructor_names}
+    fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    changes = {k: v for k, v in kwargs.items() if k not in own}
+    changes = arguments.typed(what, changes, {**own, **fields})
     # gymnax chooses between such fields and floats, which must then be of one type.
     whole = [k for k, v in changes.items() if type(v) is int and type(getattr(params, k)) is float]
     params = params.replace(**changes | {k: float(changes[k]) for k in whole})

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import base, registry, standalone
+from learned_opt import base, handcrafted, registry, standalone
 from learned_opt.files import atomic, presets
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
@@ -196,7 +196,7 @@ def load(
       path_or_name: a file written by ``save``; published weights of OPEN (``.npy``), of VeLO
         (msgpack) or of Optim4RL as plain arrays (``.npz``); a preset file (``.json``, see
         ``presets``; its options for every task); or the name of a handcrafted optimizer,
-        with a preset after a colon (``adam``, ``adam:breakout``).
+        as command lines write it (``adam``, ``adam:breakout``, ``adamw:learning_rate=1e-3``).
       options: of ``learned_opt.make``, for what published files do not hold: of Optim4RL the
         ``learning_rate`` and ``gradient_clip`` (default: those of the Brax tasks), of VeLO
         ``total_updates`` and ``loss``, of OPEN the multipliers.
@@ -213,10 +213,10 @@ def load(
       {'name': 'adam', 'options': {'preset': 'breakout'}, 'source': 'handcrafted'}
     """
     text, given = str(path_or_name), options or {}
-    family, _, task = text.partition(":")
-    if registry.is_handcrafted(family):
-        options = {**given, "preset": task} if task else given
-        return _handcrafted(family, options, source="handcrafted")
+    named = handcrafted.spelled(text)
+    if named is not None:
+        name, spelled = named
+        return _handcrafted(name, {**spelled, **given}, source="handcrafted")
     path = Path(path_or_name)
     if not path.is_file():
         raise FileNotFoundError(

@@ -322,7 +322,7 @@ def test_a_preset_file_is_an_optimizer(finished, tmp_path):
 @pytest.mark.parametrize(
     ("optimizers", "changes", "message"),
     [
-        (("adan",), {}, "did you mean 'adam'"),
+        (("addam",), {}, "did you mean 'adam'"),
         (("open",), {}, "family of learned optimizers"),
         (("adam:brakeout",), {}, "no preset of 'adam' for 'brakeout'"),
         (("nowhere.npy",), {}, "no optimizer 'nowhere.npy'"),

@@ -160,7 +160,7 @@ def test_random_candidates_lie_in_their_ranges_and_more_extend_fewer():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer": "adan"}, "did you mean 'adam'"),
+        ({"optimizer": "addam"}, "did you mean 'adam'"),
         ({"optimizer": "open"}, "no handcrafted optimizer 'open'"),
         ({"optimizer": "adam:brakeout"}, "no preset of 'adam'"),
         ({"task": "cach"}, "catch"),
