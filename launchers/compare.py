@@ -4,14 +4,11 @@ python launchers/compare.py --config=configs/compare_es_meta_gradient.py --workd
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 import meta
-from launchers import command_line
+from launchers import command_line, config_flag
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke)."
-)
+CONFIG = config_flag.define("The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke).")
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
 
 

@@ -6,7 +6,9 @@ is read as the type of its field: ``true`` and ``False`` are booleans, ``1e4`` i
 """
 
 import ast
+import contextlib
 import dataclasses
+import json
 import math
 import numbers
 import types
@@ -95,13 +97,13 @@ def like(default: Any, given: Any, name: str) -> Any:
 
 
 def literal(text: str) -> Any:
-    """What a text spells where no type says how to read it: a Python literal, or itself."""
+    """What a text spells where no type says how to read it: a Python or JSON literal, or itself."""
     if text.lower() in ("true", "false", "none", "null"):
         return {"true": True, "false": False}.get(text.lower())
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return read(text)
+    return text
 
 
 def _boolean(given: Any, name: str) -> bool:

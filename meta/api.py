@@ -9,13 +9,13 @@ values for each task), ``adam:breakout``, a preset file, an optimizer file or pu
 ``LABEL=`` before it names it in the results.
 """
 
-import copy
-import importlib.util
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from meta import config_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 Texts = str | Sequence[str | os.PathLike[str]]  # one name or path, or several
 _R = TypeVar("_R")
-
-# Blocks of a config that may be given what the config itself does not list.
-_OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
 
 
 def train(
@@ -65,7 +62,7 @@ def train(
     import learned_opt
     from meta.training import experiment, final_comparison, loop
 
-    built = experiment.build(_config(config, fields))
+    built = experiment.build(config_files.plain(config, fields))
     folder = _folder(workdir)
     loop.train(built, folder)
     if comparison:
@@ -90,7 +87,7 @@ def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataF
     """
     from meta.training import study, study_report
 
-    built = study.build(_config(config, fields))
+    built = study.build(config_files.plain(config, fields))
     folder = _folder(workdir)
     study.run(built, folder)
     return _table(folder, "results.csv", study_report.write(built, folder))
@@ -286,53 +283,6 @@ def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> s
     return dataset.export(_filled(dataset.Request, {**settings, **named}))
 
 
-def read_config(path: str, mode: str = "") -> Any:
-    """What a config file's ``get_config`` gives: a ``ConfigDict``.
-
-    Args:
-      path: of the file; one that is not there is looked for beside the toolkit's own
-        ``configs/``.
-      mode: what stands behind the colon on the command line; empty: the config's own default.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: it has no ``get_config``.
-    """
-    file = Path(path)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / path
-    if not file.is_file():
-        raise FileNotFoundError(f"no config at {path!r}; give a file, e.g. configs/demo.py:smoke")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None  # it ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{file} has no function get_config(), so it is no config")
-    return module.get_config(*filter(None, [mode]))
-
-
-def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any kind as plain dicts, with some fields changed."""
-    if isinstance(config, str | os.PathLike):
-        config = read_config(*os.fspath(config).split(":", maxsplit=1))
-    blocks = copy.deepcopy(config) if isinstance(config, dict) else config.to_dict()
-    return _merged(blocks, fields, "", is_open=False)
-
-
-def _merged(
-    block: dict[str, Any], fields: Mapping[str, Any], where: str, is_open: bool
-) -> dict[str, Any]:
-    for name, value in fields.items():
-        if name not in block and not is_open:
-            raise ValueError(f"the config has no field {where + name!r}{_hint(name, list(block))}")
-        if isinstance(block.get(name), dict) and isinstance(value, Mapping):
-            _merged(block[name], value, f"{where}{name}.", name in _OPEN)
-        else:
-            block[name] = value
-    return block
-
-
 def _request(
     optimizers: Texts, tasks: Texts, workdir: str | None, settings: Mapping[str, Any]
 ) -> "Request":
@@ -347,12 +297,6 @@ def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
     from learned_opt.settings import read
 
     return read(kind, settings, "the call")
-
-
-def _hint(name: str, known: list[str]) -> str:
-    from learned_opt.names import did_you_mean
-
-    return did_you_mean(name, known)
 
 
 def _texts(names: Texts) -> tuple[str, ...]:

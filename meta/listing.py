@@ -13,10 +13,11 @@ import jax
 import learned_opt
 from agents import AgentConfig, SupervisedConfig, environments
 from agents.environments.registry import SHORT_NAMES
-from learned_opt import handcrafted
+from learned_opt import handcrafted, optax_families
 from learned_opt.files import presets
 from learned_opt.names import did_you_mean
 from meta.engine import tasks
+from meta.evaluation import origin
 from meta.report import sources
 from meta.training import outer_loop, strategies
 
@@ -98,7 +99,10 @@ def _optimizers() -> str:
     for name, family in handcrafted.FAMILIES.items():
         tuned = ", ".join(learned_opt.PRESETS.get(name, {})) or "no task"
         rows.append((name, f"{_values(family.defaults)}; tuned for {tuned}"))
-    return _paragraph("Optimizers: --optimizer=NAME, NAME:TASK or FILE", rows)
+    of_optax = [name for name in optax_families.names() if name not in handcrafted.FAMILIES]
+    rows.append(("of optax", f"{', '.join(of_optax)}; with optax's defaults"))
+    title = "Optimizers: --optimizer=NAME, NAME:TASK, NAME:learning_rate=1e-3,anneal=true or FILE"
+    return _paragraph(title, rows)
 
 
 def _strategies() -> str:
@@ -157,8 +161,8 @@ def _optimizer(name: str) -> str:
 
 def _training(about: dict[str, Any]) -> list[tuple[str, str]]:
     """How an optimizer of this toolkit was trained; nothing of others."""
-    config, training = about.get("config"), about.get("training")
-    if not isinstance(config, dict) or not isinstance(training, dict):
+    training = about.get("training")
+    if not isinstance(training, dict):
         return []
     rows = [
         (
@@ -168,16 +172,9 @@ def _training(about: dict[str, Any]) -> list[tuple[str, str]]:
             f"steps; toolkit {training['toolkit']}, jax {training['jax']}",
         )
     ]
-    for task, block in config["tasks"].items():
-        agent = tasks.make_agent_config(block["agent"], block["total_timesteps"])
-        updates = agent.num_iterations * agent.updates_per_iteration
-        rows.append(
-            (
-                "on",
-                f"{task} ({block['env']}, {agent.algorithm}): {updates:,} updates of networks of "
-                f"{' and '.join(map(str, agent.widths))} in {block['total_timesteps']:,} steps",
-            )
-        )
+    rows += [
+        ("on", f"{one.task}: {one}, {one.total_timesteps:,} steps") for one in origin.origins(about)
+    ]
     return rows
 
 

@@ -25,6 +25,8 @@ from third_party.velo import weights as velo_weights
 FORMAT = "lopt-rl optimizer"
 FORMAT_VERSION = 1
 
+_PICKLE = b"\x80"  # how one begins, of protocol 2 or later
+
 
 class TrainedOptimizer(NamedTuple):
     """An optimizer with its meta-parameters.
@@ -49,6 +51,13 @@ class TrainedOptimizer(NamedTuple):
         options = {**options, "total_updates": total_updates}
         made = registry.make("velo", **options)
         return self._replace(optimizer=made, metadata={**self.metadata, "options": options})
+
+    def __repr__(self) -> str:
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.theta))
+        training = self.metadata.get("training")
+        tasks = training.get("tasks", ()) if isinstance(training, dict) else ()
+        trained = f", trained on {', '.join(tasks)}" if tasks else ""
+        return f"<{self.metadata.get('name', 'optimizer')}: {size:,} numbers{trained}>"
 
     def as_optax(
         self,
@@ -245,6 +254,12 @@ def _parsed(
         preset = presets.parse_preset(content)
         about = {"source": "preset file", "provenance": preset.provenance}
         return _handcrafted(preset.optimizer, preset.options, **about)
+    if content[:1] == _PICKLE:
+        raise ValueError(
+            "it is a pickle, which may run code and is never read as such; one of Optim4RL's "
+            "release becomes a file of this toolkit by "
+            "learned_opt.convert_pickle('in.pickle', 'optimizer.npz')"
+        )
     if velo_weights.looks_like_msgpack(content):
         return _published_velo(content, given)
     return _published_open(content, given)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from agents import task_presets
 from learned_opt.names import did_you_mean
 from meta import results
-from meta.evaluation import contestants, runner
+from meta.evaluation import baselines, contestants, runner
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
@@ -69,6 +69,8 @@ def evaluate(request: Request, wishes: Wishes) -> str:
             f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
             f"evaluated: {', '.join(names)}"
         )
+    if request.tune_baselines:
+        entries = baselines.tuned(request, entries)
     runner.evaluate(request.evaluation(entries), store)
     return write(store, wishes, entries)
 
@@ -158,7 +160,7 @@ def _preset_notes(entries: Sequence[Contestant], table: results.Table) -> list[s
             values = ", ".join(f"{k}={v:g}" for k, v in entry.hyperparameters(task).items())
             notes.append(
                 f"{entry.name} on {task}: no tuned values are shipped for this task, so these "
-                f"are its defaults ({values})."
+                f"are its defaults ({values}); --tune_baselines would tune it first."
             )
     return notes
 

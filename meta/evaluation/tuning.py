@@ -21,7 +21,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.names import did_you_mean
 from meta.engine import memory
 from meta.engine.population import Engine
-from meta.engine.tasks import Task, make_task
+from meta.engine.tasks import Task
 from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
 from meta.evaluation.tuning_report import Candidate
@@ -129,9 +129,7 @@ def tune(search: Search) -> str:
         family, search.space, search.search, search.num_samples, request.seed, fixed
     )
     (task,) = request.tasks
-    block = runner.task_block(request, task)
-    # Baselines are tuned on the task itself: of a dataset, measured on validation examples.
-    setting = runner.setting(task, block)._replace(make=lambda: make_task(task, block))
+    setting = runner.tuning_setting(request, task)
     return run(
         Trials(
             request.workdir,

@@ -106,8 +106,8 @@ def _common(folder: Folder) -> list[str]:
     settings = folder.config
     words = [
         f"--{name}={settings[name]}"
-        for name in ("agent", "total_timesteps", "seed", "points")
-        if settings.get(name) is not None
+        for name in ("like", "agent", "total_timesteps", "seed", "points")
+        if settings.get(name) not in (None, "")
     ]
     for flag, field in (("agent_option", "agent_options"), ("env_option", "env_options")):
         options = settings.get(field)

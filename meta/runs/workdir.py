@@ -19,15 +19,14 @@ class Workdir:
     """Paths and small files of a run's folder.
 
     Args:
-      path: the folder; made if missing.
+      path: the folder; made by ``claim`` if missing, so that a failed start leaves nothing.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise WorkdirError(f"--workdir={self.path} is not a folder; give another") from error
+        existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise WorkdirError(f"--workdir={self.path} is not a folder; give another")
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.csv"
         self.results = self.path / "results.csv"
@@ -72,6 +71,7 @@ class Workdir:
                 + "\ngive another --workdir, or the config that the run began with"
                 + (f" ({'.'.join(length)} may be larger)" if length else "")
             )
+        self.path.mkdir(parents=True, exist_ok=True)
         foreign = [entry.name for entry in self.path.iterdir()]
         if foreign:
             raise WorkdirError(
