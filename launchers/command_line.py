@@ -88,7 +88,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     first = flags.FlagValues()
     first.set_gnu_getopt(True)
     _define_flags(first)
-    from launchers import config_flag
+    from launchers import values
 
     try:
         first(argv, known_only=True)
@@ -97,10 +97,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
             import_module(name)
         return list(flags.FLAGS(argv))
     except flags.Error as error:
-        config_flag.explain(argv)
+        values.explain(argv)
         raise ValueError(f"{error}; --help lists the flags") from error
     except (AttributeError, KeyError, TypeError):  # ml_collections', of an override
-        config_flag.explain(argv)
+        values.explain(argv)
         raise
     except SystemExit as stop:
         # absl's --help ends with 1, as if something had gone wrong.

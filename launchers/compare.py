@@ -6,9 +6,9 @@ python launchers/compare.py --config=configs/compare_es_meta_gradient.py --workd
 from absl import flags
 
 import meta
-from launchers import command_line, config_flag
+from launchers import command_line, values
 
-CONFIG = config_flag.define("The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke).")
+CONFIG = values.define_config("The study, e.g. configs/compare_es_meta_gradient.py (or :smoke).")
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
 
 

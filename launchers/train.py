@@ -6,9 +6,9 @@ python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 from absl import flags
 
 import meta
-from launchers import command_line, config_flag
+from launchers import command_line, values
 
-CONFIG = config_flag.define(
+CONFIG = values.define_config(
     "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run begun there goes on.")

@@ -143,7 +143,7 @@ def test_what_does_not_fit_its_field_is_refused_by_name(path, value, says):
 
 
 def test_a_study_and_an_experiment_are_told_apart():
-    with pytest.raises(ValueError, match="launchers/compare.py"):
+    with pytest.raises(ValueError, match=r"launchers/compare\.py"):
         experiment.build(load("compare_es_meta_gradient", "smoke").to_dict())
-    with pytest.raises(ValueError, match="launchers/train.py"):
+    with pytest.raises(ValueError, match=r"launchers/train\.py"):
         study.build(load("demo", "smoke").to_dict())

@@ -82,7 +82,8 @@ class Workdir:
         return False
 
     def write(self, path: Path, text: str) -> None:
-        """Writes a text file in one step."""
+        """Writes a text file in one step; makes the folder if need be."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text)
 

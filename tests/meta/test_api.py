@@ -37,7 +37,7 @@ def test_a_file_without_get_config_is_no_config(tmp_path):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("def get_config():\n    return undefined\n", r"mine\.py:2: NameError"),
+        ("def get_config(mode):\n    return undefined\n", r"mine\.py:2: NameError"),
         ("def get_config(:\n", r"mine\.py:1: SyntaxError"),
         ("def get_config(mode):\n    raise ValueError('unknown mode')\n", "^unknown mode"),
         ("def get_config():\n    return {}\n", "takes 0 positional arguments but 1 was given"),

@@ -29,7 +29,7 @@ def test_what_is_registered_is_listed(monkeypatch):
 def test_an_optimizer_file_says_what_it_was_trained_on():
     text = listing.describe([str(ROOT / "examples" / "cartpole_open.npz")])
     assert "open (direction_multiplier=0.01" in text
-    assert "120 meta-steps" in text and "640 updates of networks of 16 and 16" in text
+    assert "120 meta-steps" in text and "640 updates of 16 x 16" in text
     assert "as_optax" in text and "launchers/evaluate.py" in text
 
 

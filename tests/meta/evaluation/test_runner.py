@@ -437,9 +437,10 @@ def test_what_is_no_run_cannot_be_followed(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="does not tell of tasks"):
         Request(("adam",), (), str(tmp_path), like=str(tmp_path))
-    with pytest.raises(ValueError, match="no task 'breakout'.*it has small"):
-        like = str(run_of_catch(tmp_path))
-        runner.task_block(Request(("adam",), ("breakout",), str(tmp_path), like=like), "breakout")
+    like = str(run_of_catch(tmp_path))
+    request = Request(("adam",), ("breakout",), str(tmp_path), like=like)
+    with pytest.raises(ValueError, match=r"no task 'breakout'.*it has small"):
+        runner.task_block(request, "breakout")
 
 
 @pytest.mark.parametrize(
