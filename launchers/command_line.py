@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -93,12 +94,29 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _start(first)
         for name in first["import"].value or ():
             import_module(name)
+        _find_configs_by_name(flags.FLAGS)
         return list(flags.FLAGS(argv))
     except flags.Error as error:
         raise ValueError(f"{error}; --help lists the flags") from error
     except SystemExit as stop:
         # absl's --help ends with 1, as if something had gone wrong.
         sys.exit(0 if stop.code == 1 else stop.code)
+
+
+def _find_configs_by_name(values: flags.FlagValues) -> None:
+    """Has ``--config=demo:smoke`` mean what it means to ``meta.train``."""
+    from meta import api
+
+    if "config" not in values:
+        return
+    parser = values["config"].parser
+    parse = parser.parse
+
+    def parse_named(argument: str) -> Any:
+        path, *mode = argument.split(":", maxsplit=1)
+        return parse(":".join([str(api.config_file(path)), *mode]))
+
+    parser.parse = parse_named
 
 
 def import_module(name: str) -> None:

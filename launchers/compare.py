@@ -10,7 +10,7 @@ import meta
 from launchers import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke)."
+    "config", None, "The study: a name (compare_es_meta_gradient, or ...:smoke) or a file."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
 

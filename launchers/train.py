@@ -10,7 +10,7 @@ import meta
 from launchers import command_line
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."
+    "config", None, "The experiment: a name (ant_open, ant_open:smoke) or a file."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run begun there goes on.")
 

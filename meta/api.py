@@ -38,8 +38,8 @@ def train(
     """Meta-trains an optimizer, and compares it with its untrained self and with baselines.
 
     Args:
-      config: the experiment: a config file with or without a mode (``configs/demo.py:smoke``), a
-        ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
+      config: the experiment: a config file or its name (``config_file``) with or without a mode
+        (``demo:smoke``, ``configs/demo.py:smoke``), a ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
       workdir: the run's folder; a run begun there goes on. None: a new temporary one.
       comparison: whether the comparison follows; a later call with it adds it.
       **fields: fields of the config with other values; of a block only what differs.
@@ -291,19 +291,14 @@ def read_config(path: str, mode: str = "") -> Any:
     """What a config file's ``get_config`` gives: a ``ConfigDict``.
 
     Args:
-      path: of the file; one that is not there is looked for beside the toolkit's own
-        ``configs/``.
+      path: of the file, or the name of one of the toolkit's, as ``config_file`` takes it.
       mode: what stands behind the colon on the command line; empty: the config's own default.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: it has no ``get_config``.
     """
-    file = Path(path)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / path
-    if not file.is_file():
-        raise FileNotFoundError(f"no config at {path!r}; give a file, e.g. configs/demo.py:smoke")
+    file = config_file(path)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None  # it ends in .py
     module = importlib.util.module_from_spec(spec)
@@ -311,6 +306,26 @@ def read_config(path: str, mode: str = "") -> Any:
     if not hasattr(module, "get_config"):
         raise ValueError(f"{file} has no function get_config(), so it is no config")
     return module.get_config(*filter(None, [mode]))
+
+
+def config_file(path: str) -> Path:
+    """The file of a config.
+
+    Args:
+      path: a file; or the name of one of the toolkit's own (``demo``), or its path from there
+        (``configs/demo.py``), wherever the toolkit is. A file that is there comes first.
+
+    Raises:
+      FileNotFoundError: neither a file nor such a name.
+    """
+    toolkit = Path(__file__).parents[1]
+    for file in (Path(path), toolkit / path, toolkit / "configs" / f"{path}.py"):
+        if file.suffix == ".py" and file.is_file():
+            return file
+    hint = _hint(path, sorted(file.stem for file in (toolkit / "configs").glob("[!_]*.py")))
+    raise FileNotFoundError(
+        f"no config at {path!r}{hint}; give a file or a name, e.g. demo or configs/demo.py:smoke"
+    )
 
 
 def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
