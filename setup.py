@@ -131,15 +131,15 @@ def _import_statement(node: ast.Import, place: str) -> str:
     return "; ".join(parts)
 
 
-def _module_of_from(
-    node: ast.ImportFrom, content: bytes, starts: list[int], place: str
-) -> Change:
+def _module_of_from(node: ast.ImportFrom, content: bytes, starts: list[int], place: str) -> Change:
     """The module's name in ``from meta.runs import logs``."""
     assert node.module is not None  # no relative import
     start, end = _span(node, starts)
     found = re.match(rb"from[ \t]+" + re.escape(node.module.encode()) + rb"\b", content[start:end])
     if not found:
-        raise NotRewritable(f"{place}: write `from {node.module} import` without a line's end in it")
+        raise NotRewritable(
+            f"{place}: write `from {node.module} import` without a line's end in it"
+        )
     end = start + found.end()
     return end - len(node.module.encode()), end, installed_name(node.module).encode()
 

@@ -116,7 +116,7 @@ def _find_configs_by_name(values: flags.FlagValues) -> None:
         path, *mode = argument.split(":", maxsplit=1)
         return parse(":".join([str(api.config_file(path)), *mode]))
 
-    parser.parse = parse_named
+    parser.parse = parse_named  # type: ignore[method-assign]
 
 
 def import_module(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The toolkit under one name, in a checkout and where it is installed: ``from lopt_rl import meta``.
+"""The toolkit under one name, in a checkout and installed: ``from lopt_rl import meta``.
 
 A wheel holds everything but ``learned_opt`` in this package, so that it collides with nothing
 (``setup.py``). In a checkout the folders lie beside this one and have names of their own

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 import meta
 from launchers import command_line, flag_groups
@@ -42,6 +44,20 @@ def test_help_ends_well_and_shows_shared_flags_as_the_launchers_own():
     )  # fmt: skip
     assert done.returncode == 0
     assert "--num_seeds: Seeds per optimizer and task." in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections
+@pytest.mark.parametrize("word", ["demo:smoke", "configs/demo.py:smoke"])
+def test_a_config_goes_by_its_name_from_anywhere(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["train.py", f"--config={word}", "--config.seed=3"]
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    command_line._find_configs_by_name(values)
+    values(argv)
+    assert config.value.seed == 3 and "catch" in config.value.tasks
+    with pytest.raises(FileNotFoundError, match="did you mean 'demo'"):
+        values(["train.py", "--config=dmo"])
 
 
 @pytest.mark.usefixtures("own_path")
