@@ -8,7 +8,9 @@ from absl import flags
 import meta
 from launchers import command_line, values
 
-CONFIG = values.define_config("The study, e.g. configs/compare_es_meta_gradient.py (or :smoke).")
+CONFIG = values.define_config(
+    "The study: a name (compare_es_meta_gradient, or ...:smoke) or a file."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
 
 

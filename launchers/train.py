@@ -8,9 +8,7 @@ from absl import flags
 import meta
 from launchers import command_line, values
 
-CONFIG = values.define_config(
-    "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."
-)
+CONFIG = values.define_config("The experiment: a name (ant_open, ant_open:smoke) or a file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run begun there goes on.")
 
 

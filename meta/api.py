@@ -34,8 +34,9 @@ def train(
     """Meta-trains an optimizer, and compares it with its untrained self and with baselines.
 
     Args:
-      config: the experiment: a config file with or without a mode (``configs/demo.py:smoke``), a
-        ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
+      config: the experiment: a config file or its name (``config_file``) with or without a mode
+        (``demo:smoke``, ``configs/demo.py:smoke``), a ``ConfigDict``, or plain dicts with the
+        same fields (``configs/blocks.py``).
       workdir: the run's folder; a run begun there goes on. None: a new temporary one.
       comparison: whether the comparison follows; a later call with it adds it.
       **fields: fields of the config with other values; of a block only what differs.

@@ -17,8 +17,7 @@ def read_config(path: str, mode: str = "") -> Any:
     """What a config file's ``get_config`` gives: a ``ConfigDict``.
 
     Args:
-      path: of the file; one that is not there is looked for beside the toolkit's own
-        ``configs/``.
+      path: of the file, or the name of one of the toolkit's, as ``config_file`` takes it.
       mode: what stands behind the colon on the command line; empty: the config's own default.
 
     Raises:
@@ -26,11 +25,10 @@ def read_config(path: str, mode: str = "") -> Any:
       ValueError: it has no ``get_config``, its code fails (names the line), or it refuses the
         mode.
     """
-    file = _found(path)
+    file = config_file(path)
     name = f"config_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file; give a config, e.g. configs/demo.py:smoke")
+    assert spec is not None and spec.loader is not None  # it ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look their own types up
     try:
@@ -44,18 +42,25 @@ def read_config(path: str, mode: str = "") -> Any:
         raise ValueError(f"{_where(error, file)}: {type(error).__name__}: {error}") from error
 
 
-def _found(path: str) -> Path:
-    file = Path(path)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / path
-    if not file.is_file():
-        folder = Path(path).parent
-        near = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
-        hint = _hint(Path(path).name, near)
-        raise FileNotFoundError(
-            f"no config at {path!r}{hint}; give a file, e.g. configs/demo.py:smoke"
-        )
-    return file
+def config_file(path: str) -> Path:
+    """The file of a config.
+
+    Args:
+      path: a file; or the name of one of the toolkit's own (``demo``), or its path from there
+        (``configs/demo.py``), wherever the toolkit is. A file that is there comes first.
+
+    Raises:
+      FileNotFoundError: neither a file nor such a name.
+    """
+    toolkit = Path(__file__).parents[1]
+    for file in (Path(path), toolkit / path, toolkit / "configs" / f"{path}.py"):
+        if file.suffix == ".py" and file.is_file():
+            return file
+    known = sorted(file.stem for file in (toolkit / "configs").glob("[!_]*.py"))
+    raise FileNotFoundError(
+        f"no config at {path!r}{_hint(Path(path).stem, known)}; give a file or a name, e.g. demo "
+        "or configs/demo.py:smoke"
+    )
 
 
 def _where(error: Exception, file: Path) -> str:

@@ -122,7 +122,7 @@ def _outer_loops() -> str:
 
 
 def _configs() -> str:
-    lines = ["Configs: --config=configs/NAME.py, or NAME.py:smoke for a trial in minutes"]
+    lines = ["Configs: --config=NAME, or NAME:smoke for a trial in minutes"]
     for path in sorted(_CONFIGS.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(getattr(node, "name", "") == "get_config" for node in tree.body):

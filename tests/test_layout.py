@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("agents", "configs", "launchers", "learned_opt", "meta", "third_party")
+PACKAGES = ("agents", "configs", "launchers", "learned_opt", "lopt_rl", "meta", "third_party")
 
 # For each unit, what it may import of this project, itself apart: the architecture. A unit's
 # files are those whose longest matching prefix it is, so agents/environments/x.py belongs to
@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "third_party",
     ),
     "launchers": ("learned_opt.settings", "meta"),
+    "lopt_rl": ("launchers",),  # the command; the names that it gives the others import nothing
 }
 
 MAX_MODULE_LINES = 500
@@ -281,6 +282,7 @@ def test_no_launcher_hides_a_standard_module():
         ("learned_opt.families.star", "from learned_opt.files import presets"),
         ("launchers.train", "from learned_opt import load"),
         ("launchers.train", "import configs.demo"),
+        ("launchers.train", "from lopt_rl import meta"),
         ("configs.demo", "from meta.engine.tasks import Task"),
         ("meta.report.writer", "from tests.helpers import tiny"),
     ],

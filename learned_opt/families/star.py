@@ -13,9 +13,9 @@ row and column moments, which exist per tensor.
 import dataclasses
 import functools
 import math
+import types
 from typing import Any, NamedTuple
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,11 +107,23 @@ class StarState(NamedTuple):
     num_updates: jax.Array
 
 
+def _haiku() -> types.ModuleType:
+    """Haiku, which nothing else in this package needs: imported when there is a STAR to make."""
+    try:
+        import haiku
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "STAR's network is written in Haiku, which is not here: pip install dm-haiku"
+        ) from error
+    return haiku
+
+
 def _network(hidden_size: int, inputs: jax.Array, shared: jax.Array) -> jax.Array:
     """(inputs ``[28, D]``, shared ``[11]``) -> outputs ``[4, D]``; in a Haiku transform.
 
     ``shared`` are the last of the network's inputs, the same for all parameters.
     """
+    hk = _haiku()
     x = inputs
     fan_in = inputs.shape[0] + shared.shape[0]
     for layer, width in enumerate((hidden_size, hidden_size, NUM_OUTPUTS)):
@@ -133,7 +145,11 @@ def make_star(config: StarConfig) -> base.LearnedOptimizer:
 
     theta: ``nn``, the network's Haiku parameters, and the offsets ``momentum_decays``,
     ``rms_decays`` and ``adafactor_decays``, named as in the reference implementation.
+
+    Raises:
+      ModuleNotFoundError: there is no Haiku.
     """
+    hk = _haiku()
     network: modules.HaikuTransformed = hk.without_apply_rng(
         hk.transform(functools.partial(_network, config.hidden_size))
     )

@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from pathlib import PurePath
 from typing import Any
 
 from meta import results
@@ -29,7 +30,10 @@ def section(folders: list[Folder]) -> str:
 
 def line(words: list[str]) -> str:
     """A launcher's file and flags as a shell command."""
-    return " \\\n    ".join(["python " + words[0], *(shlex.quote(word) for word in words[1:])])
+    # Where the toolkit is installed, launchers are commands of the one that comes with it.
+    is_installed = __name__.startswith("lopt_rl.")
+    program = f"lopt-rl {PurePath(words[0]).stem}" if is_installed else f"python {words[0]}"
+    return " \\\n    ".join([program, *map(shlex.quote, words[1:])])
 
 
 def _words(folder: Folder) -> list[str] | None:

@@ -44,6 +44,14 @@ def test_help_ends_well_and_shows_shared_flags_as_the_launchers_own():
     assert "--num_seeds: Seeds per optimizer and task." in done.stdout
 
 
+@pytest.mark.parametrize("word", ["demo:smoke", "configs/demo.py:smoke"])
+def test_a_config_goes_by_its_name_from_anywhere(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "catch" in values._ConfigParser().parse(word).tasks
+    with pytest.raises(FileNotFoundError, match="did you mean 'demo'"):
+        values._ConfigParser().parse("dmo")
+
+
 @pytest.mark.usefixtures("own_path")
 def test_a_module_of_ones_own_is_imported_by_path_with_its_neighbours(tmp_path):
     (tmp_path / "my_part.py").write_text("VALUE = 3\n")
@@ -74,10 +82,16 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, 
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["train", "--config=configs/demo.py:smok"], "unknown mode 'smok'"),
-        (["train", "--config=configs/demo.py", "--config.outer.popsize=8"], "population_size"),
-        (["train", "--config=configs/demo.py", "--config.seed=x"], "must be a whole number"),
-        (["train", "--config=configs/nothing.py"], "no config at"),
+        (["train", "--config=demo", "--config.outer.popsize=8"], "population_size"),
+        *(
+            pytest.param(words, says, marks=pytest.mark.slow)
+            for words, says in (
+                (["train", "--config=demo:smok"], "unknown mode 'smok'"),
+                (["train", "--config=demo", "--config.seed=x"], "must be a whole number"),
+                (["train", "--config=configs/nothing.py"], "no config at"),
+                (["compare", "--config=demo"], "launchers/train.py"),
+            )
+        ),
     ],
 )
 def test_failed_starts_say_why_and_leave_nothing(tmp_path, words, says):

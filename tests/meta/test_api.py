@@ -1,9 +1,13 @@
 """The functions of ``meta``; their docstrings' examples run in tests/test_docstrings.py."""
 
+from pathlib import Path
+
 import pytest
 
 import meta
 from meta import api, config_files
+
+ROOT = Path(__file__).parents[2]
 
 OUTSIDE = """
 def get_config(mode="full"):
@@ -25,6 +29,20 @@ def test_a_config_file_is_found_wherever_it_lies_and_takes_a_mode(tmp_path, monk
     assert "catch" in config_files.read_config("configs/demo.py", "smoke").tasks
     with pytest.raises(FileNotFoundError, match="no config at"):
         config_files.read_config("configs/dema.py")
+
+
+def test_a_config_of_the_toolkit_has_a_name_which_no_file_or_folder_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "saved").touch()
+    assert config_files.config_file("demo") == ROOT / "configs" / "demo.py"
+    assert config_files.config_file("saved") == ROOT / "configs" / "saved.py"
+    assert "catch" in config_files.read_config("demo", "smoke").tasks
+    with pytest.raises(FileNotFoundError, match=r"at 'dmo'.*did you mean 'demo'"):
+        config_files.config_file("dmo")
+    (tmp_path / "configs").mkdir()  # a file that is there comes first
+    (tmp_path / "configs" / "demo.py").write_text(OUTSIDE)
+    assert config_files.read_config("configs/demo.py") == {"mode": "full"}
 
 
 def test_a_file_without_get_config_is_no_config(tmp_path):
