@@ -104,7 +104,10 @@ def _optimizers() -> str:
 def _strategies() -> str:
     return _paragraph(
         "Evolution strategies of evosax: config.outer.strategy",
-        [("names", ", ".join(strategies.names()))],
+        [
+            ("names", ", ".join(strategies.names())),
+            *((f"not {name}", reason) for name, reason in strategies.left_out().items()),
+        ],
     )
 
 

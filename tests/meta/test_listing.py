@@ -21,6 +21,11 @@ def test_every_name_is_listed_in_lines_of_100_columns():
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_strategies_that_are_left_out_say_why():
+    text = listing.describe(["strategies"])
+    assert "not RandomSearch: it draws" in text and "not LES:" in text
+
+
 def test_what_is_registered_is_listed(monkeypatch):
     monkeypatch.setattr(learned_opt.registry, "_FACTORIES", {"mine": lambda: None})
     assert "mine" in listing.describe(["optimizers"])
