@@ -128,7 +128,13 @@ class Strategy:
             arguments["fitness_shaping_fn"] = SHAPINGS[shaping]
         options = dict(options or {})
         arguments.update({k: options.pop(k) for k in list(options) if k in accepted})
-        self._algorithm = constructor(population_size, theta, **arguments)
+        try:
+            self._algorithm = constructor(population_size, theta, **arguments)
+        except (AssertionError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the strategy {name} cannot be made of population_size={population_size} and "
+                f"its options: {error}"
+            ) from error
         self._params = _with_fields(self._algorithm.default_params, name, sigma, options)
         self._sigma = float(sigma(0))
         self._first_state = _FIRST_STATE.get(name, lambda state, sigma: state)

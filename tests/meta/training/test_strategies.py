@@ -113,6 +113,7 @@ def test_pairwise_shaping_compares_within_pairs_alone():
         ({"name": "OpenES"}, "did you mean 'Open_ES'"),
         ({"name": "LearnedES"}, "pickled"),
         ({"population": 31}, "30 or 32"),
+        ({"name": "ESMC", "population": 2}, "population_size=2.*>= 4"),
         ({"shaping": "rank"}, "centered_rank"),
         ({"name": "CMA_ES", "options": {"mood": 1}}, "mood"),
     ],
