@@ -12,6 +12,7 @@ import jax
 
 import learned_opt
 from agents import AgentConfig, SupervisedConfig, environments
+from agents.environments import gymnax_suite
 from agents.environments.registry import SHORT_NAMES
 from learned_opt import handcrafted, optax_families
 from learned_opt.files import presets
@@ -80,7 +81,10 @@ def _environments() -> str:
             suites.setdefault(SHORT_NAMES.get(name, name).partition("/")[0], []).append(name)
     return _paragraph(
         "Environments: --task=NAME, config.tasks.TASK.env",
-        [(suite, ", ".join(names)) for suite, names in suites.items()],
+        [
+            *((suite, ", ".join(names)) for suite, names in suites.items()),
+            *(("needs", f"gymnax/{name}: {what}") for name, what in gymnax_suite.NEEDS.items()),
+        ],
     )
 
 
@@ -108,7 +112,10 @@ def _optimizers() -> str:
 def _strategies() -> str:
     return _paragraph(
         "Evolution strategies of evosax: config.outer.strategy",
-        [("names", ", ".join(strategies.names()))],
+        [
+            ("names", ", ".join(strategies.names())),
+            *((f"not {name}", reason) for name, reason in strategies.left_out().items()),
+        ],
     )
 
 
