@@ -9,7 +9,7 @@ import learned_opt
 from meta.engine.tasks import Task, make_agent_config
 
 # How many times as many updates, or as wide layers, count as far.
-_FAR = 4.0
+_FAR = 3.0
 
 
 class Origin(NamedTuple):

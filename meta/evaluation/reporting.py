@@ -69,9 +69,12 @@ def evaluate(request: Request, wishes: Wishes) -> str:
             f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
             f"evaluated: {', '.join(names)}"
         )
+    evaluation = request.evaluation(entries)  # raises on settings that do not fit
     if request.tune_baselines:
-        entries = baselines.tuned(request, entries)
-    runner.evaluate(request.evaluation(entries), store)
+        with store.writing():
+            entries = baselines.tuned(request, entries)
+        evaluation = request.evaluation(entries)
+    runner.evaluate(evaluation, store)
     return write(store, wishes, entries)
 
 

@@ -463,12 +463,15 @@ def test_a_use_far_from_the_training_is_told(tmp_path, changes, far):
 def test_baselines_without_tuned_values_are_tuned_once(tmp_path, monkeypatch):
     monkeypatch.setattr(baselines, "LEARNING_RATES", (1e-3, 1e-1))
     monkeypatch.setattr(baselines, "NUM_SEEDS", 2)
-    request = Request(("sgd", "sgd:learning_rate=3.0"), workdir=str(tmp_path), **CHANGES)
-    entries = contestants.resolve(request.optimizers)
-    tuned, given = baselines.tuned(request, entries)
+    names = ("sgd", "sgd:learning_rate=3.0")
+    request = Request(names, workdir=str(tmp_path), tune_baselines=True, **CHANGES)
+    text = reporting.evaluate(request, Wishes())
+    assert "sgd" in text
     found = presets.read_preset(tmp_path / "tuning" / "catch" / "sgd" / "preset.json")
-    assert tuned.hyperparameters("catch") == found.options_for("catch")
-    assert tuned.hyperparameters("catch")["learning_rate"] in baselines.LEARNING_RATES
-    assert given == entries[1]
+    assert found.options_for("catch")["learning_rate"] in baselines.LEARNING_RATES
+    entries = contestants.resolve(names)
     monkeypatch.setattr("meta.evaluation.tuning.Engine", None)  # nothing is run again
-    assert baselines.tuned(request, entries) == [tuned, given]
+    tuned, given = baselines.tuned(request, entries)
+    assert tuned.hyperparameters("catch") == found.options_for("catch")
+    assert given == entries[1]
+    assert reporting.evaluate(request, Wishes()) == text
