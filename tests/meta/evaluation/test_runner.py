@@ -460,6 +460,7 @@ def test_a_use_far_from_the_training_is_told(tmp_path, changes, far):
         assert "trained for 4 updates of 4 on catch (a2c)" in text
 
 
+@pytest.mark.slow
 def test_baselines_without_tuned_values_are_tuned_once(tmp_path, monkeypatch):
     monkeypatch.setattr(baselines, "LEARNING_RATES", (1e-3, 1e-1))
     monkeypatch.setattr(baselines, "NUM_SEEDS", 2)
