@@ -103,7 +103,7 @@ def scale_by_remaining_training(
         del params
         base.require_context("annealed learning rate", ("training_proportion",), context)
         remaining = 1.0 - share * context["training_proportion"]
-        return jax.tree.map(lambda u: (u * remaining).astype(u.dtype), updates), state
+        return jax.tree.map(lambda u: u * jnp.asarray(remaining, u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

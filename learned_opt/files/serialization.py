@@ -43,11 +43,20 @@ class TrainedOptimizer(NamedTuple):
     theta: base.MetaParams
     metadata: dict[str, Any]
 
-    def for_run(self, total_updates: int) -> "TrainedOptimizer":
-        """The optimizer for a run of so many updates: VeLO must know, others are as they are."""
+    def for_run(self, total_updates: standalone.Count) -> "TrainedOptimizer":
+        """The optimizer for a run of so many updates: VeLO must know, others are as they are.
+
+        Raises:
+          ValueError: VeLO, and ``total_updates`` is traced: its constants follow from it.
+        """
         options = self.metadata.get("options", {})
         if self.metadata.get("name") != "velo" or options.get("total_updates") is not None:
             return self
+        if isinstance(total_updates, jax.core.Tracer):
+            raise ValueError(
+                "VeLO's constants follow from total_updates, which must be a number when it is "
+                "compiled: optax.inject_hyperparams(..., static_args='total_updates')"
+            )
         options = {**options, "total_updates": total_updates}
         made = registry.make("velo", **options)
         return self._replace(optimizer=made, metadata={**self.metadata, "options": options})
@@ -62,13 +71,14 @@ class TrainedOptimizer(NamedTuple):
     def as_optax(
         self,
         *,
-        total_updates: int | None = None,
-        updates_per_batch: int = 1,
-        epochs_per_batch: int | None = None,
+        total_updates: standalone.Count | None = None,
+        updates_per_batch: standalone.Count = 1,
+        epochs_per_batch: standalone.Count | None = None,
         role: standalone.Role = None,
         actor_key: str = "actor",
         keep_params: bool = False,
-        seed: int = 0,
+        skip_nonfinite: bool = True,
+        seed: standalone.Count = 0,
     ) -> optax.GradientTransformationExtraArgs:
         """This optimizer for any training loop that takes an optax transformation.
 
@@ -83,11 +93,15 @@ class TrainedOptimizer(NamedTuple):
           epochs_per_batch: passes over one batch; None: each update counts as one.
           role: ``actor`` or ``critic`` where each network has an optimizer of its own (or a
             function of params that tells which, for codes that make both from one); None
-            where one tree holds both.
+            where one tree holds both; ``plain`` for a network that is neither (a classifier),
+            which like a critic gets no noise.
           actor_key: what the actor's parameters are called in such a tree.
           keep_params: keep a copy of the parameters in the state, for loops that call
             ``tx.update(grads, state)``. They must apply the updates as they are: put clipping
             before this transformation, nothing behind it.
+          skip_nonfinite: where a gradient, what else is told or the update itself holds NaN or
+            infinity, change nothing (parameters, state and counts stay as they were) and
+            count it in the state's ``num_skipped``.
           seed: of its noise; runs with other initial parameters draw other noise.
 
         Raises:
@@ -113,6 +127,7 @@ class TrainedOptimizer(NamedTuple):
             role=role,
             actor_key=actor_key,
             keep_params=keep_params,
+            skip_nonfinite=skip_nonfinite,
             seed=seed,
         )
 
