@@ -191,6 +191,7 @@ def shrink(config: ConfigDict) -> ConfigDict:
 
     The same code paths and environments, far too little training to learn anything.
     """
+    config.mode = "smoke"  # which tables, plots and reports tell
     config.outer.update(outer_loop.get(config.outer.name).smoke)
     if "num_envs" in config.outer:
         config.outer.num_envs = min(config.outer.num_envs, 8)

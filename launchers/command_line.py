@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 _DEFAULT_CACHE = "~/.cache/lopt-rl/compiled"
+_SCREEN = (160, 50)  # columns and lines, where there is no terminal
 # Options of glibc's mallopt: how many heaps; what is free at one's end before it is given back.
 _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1
 
@@ -55,10 +57,18 @@ def run(main: Callable[[list[str]], None], *required: str, words: bool = False) 
 
 
 def show(workdir: str | None, page: str = "summary.md") -> None:
-    """Prints the page that a run left in its folder, and where the rest is."""
+    """Prints a screenful of the page that a run left in its folder, and where the rest is."""
+    from meta.results import markdown
+
     assert workdir is not None  # a required flag
-    print((Path(workdir) / page).read_text(encoding="utf-8"))
-    print(f"everything is in {workdir}")
+    path = Path(workdir) / page
+    text = path.read_text(encoding="utf-8")
+    # A screen's lines, or a few more where nobody sees one; two for what follows.
+    columns, lines = shutil.get_terminal_size(_SCREEN)
+    shown = markdown.excerpt(text, max(lines - 2, 10), columns)
+    print(shown)
+    whole = f"; all of this page is {path}" if shown.rstrip() != text.rstrip() else ""
+    print(f"everything is in {workdir}{whole}")
 
 
 def _define_flags(values: flags.FlagValues) -> None:

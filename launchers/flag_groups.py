@@ -93,6 +93,12 @@ _SHARED = (
         values.options,
     ),
     Flag(
+        "also_as",
+        [],
+        "Comma-separated: pdf, svg: plots in these forms, too; latex: tables, too.",
+        flags.DEFINE_list,
+    ),
+    Flag(
         "reference",
         [],
         "Repeatable: draw published values beside one's own: open, optim4rl.",
@@ -103,7 +109,7 @@ _SHARED = (
 
 # Of whatever trains one agent, and of whatever trains many.
 AGENT = ("optimizer", "task", "agent", "total_timesteps", "seed", "agent_option", "env_option")
-RUNS = (*AGENT, "num_seeds", "workdir", "points", "chunk")
+RUNS = (*AGENT, "num_seeds", "workdir", "points", "chunk", "also_as")
 # An optimizer, and no list of them.
 ONE: dict[str, Any] = {"define": flags.DEFINE_string, "argument": ""}
 

@@ -3,6 +3,9 @@
 python launchers/report.py runs/demo runs/compared --out=report.html
 """
 
+import sys
+import warnings
+
 from absl import flags
 
 import meta
@@ -10,7 +13,7 @@ from launchers import command_line, values
 from launchers.flag_groups import Flag, define, shared
 
 ARGUMENTS = define(
-    *shared("reference", "seed", seed={"help": "Of these agents."}),
+    *shared("reference", "also_as", "seed", seed={"help": "Of these agents."}),
     Flag("out", "report.html", "The HTML file to write."),
     Flag("normalise_by", "adam", "The optimizer whose mean final return is 1."),
     Flag(
@@ -35,7 +38,15 @@ ARGUMENTS = define(
 
 
 def main(words: list[str]) -> None:
-    print(f"the report is {meta.write_report(words, **ARGUMENTS())}")
+    from meta.report.writer import Incomplete
+
+    with warnings.catch_warnings(record=True) as told:
+        path = meta.write_report(words, **ARGUMENTS())
+    print(f"the report is {path}")
+    for warning in told:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    if any(issubclass(warning.category, Incomplete) for warning in told):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

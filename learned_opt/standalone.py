@@ -195,9 +195,7 @@ def with_neutral_dormancy(optimizer: base.LearnedOptimizer) -> base.LearnedOptim
 def _all_finite(tree: Any) -> jax.Array:
     """Whether no number in the tree's floating-point arrays is NaN or infinite: a scalar."""
     numbers = [
-        leaf
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     ]
     return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(leaf)) for leaf in numbers)]))
 
@@ -321,11 +319,9 @@ class _InnerState(NamedTuple):
         def is_like_params(node: Any) -> bool:
             return jax.tree.structure(node) == structure
 
-        places, treedef = jax.tree.flatten(
-            jax.eval_shape(self.tx.init, named), is_leaf=is_like_params
-        )
-        parts = treedef.flatten_up_to(state)
-        return treedef.unflatten(
-            convert(part, params) if is_like_params(place) else part
-            for place, part in zip(places, parts, strict=True)
+        return jax.tree.map(
+            lambda place, part: convert(part, params) if is_like_params(place) else part,
+            jax.eval_shape(self.tx.init, named),
+            state,
+            is_leaf=is_like_params,
         )

@@ -7,13 +7,19 @@ that a part of ``meta`` can be had without the rest.
 Wherever an optimizer is named, it is as ``launchers/evaluate.py`` takes it: ``adam`` (the paper's
 values for each task), ``adam:breakout``, a preset file, an optimizer file or published weights;
 ``LABEL=`` before it names it in the results.
+
+Whatever leaves plots and tables takes ``also_as``, too: ``also_as=("pdf", "latex")`` writes them in
+these forms besides (``pdf``, ``svg``: plots; ``latex``: tables).
 """
 
+import functools
+import inspect
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from meta import config_files
 
@@ -26,8 +32,32 @@ if TYPE_CHECKING:
 
 Texts = str | Sequence[str | os.PathLike[str]]  # one name or path, or several
 _R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
+def _in_more_forms(function: _F) -> _F:
+    """Adds the argument ``also_as``, within which a function writes its plots and tables.
+
+    ``pdf`` and ``svg``: plots beside their PNG files; ``latex``: a ``.tex`` file for each table of
+    the summary. A folder's later calls keep what is there up to date.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, also_as: Sequence[str] = (), **settings: Any) -> Any:
+        from meta.runs import outputs
+
+        with outputs.also_as((also_as,) if isinstance(also_as, str) else also_as):
+            return function(*args, **settings)
+
+    named = inspect.signature(function)
+    *given, last = named.parameters.values()
+    also = inspect.Parameter("also_as", inspect.Parameter.KEYWORD_ONLY, default=())
+    before = [*given, also, last] if last.kind is last.VAR_KEYWORD else [*given, last, also]
+    wrapped.__signature__ = named.replace(parameters=before)  # type: ignore[attr-defined]
+    return cast(_F, wrapped)
+
+
+@_in_more_forms
 def train(
     config: Any, workdir: str | None = None, *, comparison: bool = True, **fields: Any
 ) -> "TrainedOptimizer":
@@ -72,6 +102,7 @@ def train(
     return trained._replace(metadata={**trained.metadata, "workdir": folder})
 
 
+@_in_more_forms
 def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataFrame":
     """Trains the variants of a study at one budget, and evaluates them.
 
@@ -94,6 +125,7 @@ def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataF
     return _table(folder, "results.csv", study_report.write(built, folder))
 
 
+@_in_more_forms
 def evaluate(
     optimizers: Texts,
     tasks: Texts,
@@ -143,6 +175,7 @@ def evaluate(
     return _table(request.workdir, "results.csv", text)
 
 
+@_in_more_forms
 def tune(
     optimizer: str,
     task: str,
@@ -203,6 +236,7 @@ def tune(
     return presets.read_preset(Path(request.workdir, "preset.json"))
 
 
+@_in_more_forms
 def analyze(
     optimizers: Texts,
     tasks: Texts,
@@ -237,6 +271,7 @@ def analyze(
     return _table(request.workdir, "analysis.csv", update_statistics.analyze(request, taus))
 
 
+@_in_more_forms
 def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> Path:
     """Writes one HTML page, which opens without a network, on one or several folders.
 
@@ -249,6 +284,9 @@ def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> P
     Returns:
       The file's path.
 
+    Warns:
+      meta.report.writer.Incomplete: an agent that was to be shown is not; the page says so, too.
+
     Raises:
       ValueError: bad input, such as a folder that is no workdir; nothing is written then.
       meta.runs.progress.Stopped: stopped by a signal while agents were trained for the page.
@@ -256,9 +294,11 @@ def write_report(folders: Texts, out: str = "report.html", **settings: Any) -> P
     from meta.report import writer
 
     settings = {**settings, "references": tuple(settings.get("references", ()))}
-    return writer.write(
-        _filled(writer.Request, {**settings, "folders": _texts(folders), "out": out})
-    )
+    named = {**settings, "folders": _texts(folders), "out": out}
+    written = writer.write(_filled(writer.Request, named))
+    for missing in written.missing:
+        warnings.warn(missing, writer.Incomplete, stacklevel=2)
+    return written.path
 
 
 def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> str:

@@ -84,9 +84,9 @@ class RandomSearch:
         return {"tried": metrics["tried"]}
 
 
-def plot(rows, tasks, path, table):
+def plot(rows, tasks, path, shown):
     """What was tried, by trial."""
-    del tasks, table
+    del tasks, shown
     figure = plot_style.new_figure(2.0)
     axis = figure.add_subplot()
     axis.plot([row["meta_step"] for row in rows], [row["tried"] for row in rows])

@@ -11,7 +11,7 @@ are noisy. Here for any optimizer and task, from counts that are taken in every 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,17 +28,18 @@ from meta.analysis.distributions import (
 )
 from meta.analysis.gradient_counts import COUNTS, EDGES
 from meta.engine import watching
-from meta.evaluation import contestants, runner
+from meta.evaluation import contestants, legends, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
 from meta.results import markdown
+from meta.results.looks import Looks, plain
 from meta.runs import stamped
 
 KIND = "gradients"
 COLUMNS = (
     "task", "agent", "optimizer", "seed", "env_steps", "quantity", "statistic", "value",
 )  # fmt: skip
-_VERSION = 1  # of what is drawn: a newer one draws old results anew
+_VERSION = 2  # of what is drawn: a newer one draws old results anew
 
 
 def analyze(request: Request) -> str:
@@ -57,7 +58,8 @@ def analyze(request: Request) -> str:
     store = Store(request.workdir, request.settings, KIND)
     make_engine = functools.partial(watching.make_engine, measure=COUNTS)
     runner.evaluate(request.evaluation(entries), store, make_engine)
-    results = b"%d" % _VERSION + store.folder.results.read_bytes()
+    results = b"%d" % _VERSION + legends.fingerprint(store.manifest)
+    results += store.folder.results.read_bytes()
     return stamped.summary(store.folder, results, lambda: _write(store, request.agent))
 
 
@@ -69,14 +71,16 @@ def _write(store: Store, agent: str) -> tuple[str, list[str]]:
         counted = read_distributions(store, task, optimizer)
         if counted is not None:
             optimizers.setdefault(optimizer, {})[task] = counted
+    looks = legends.looks(store.manifest, optimizers)
     files = ["gradients.csv"]
     store.folder.write_table(folder / files[0], COLUMNS, _rows(agent, optimizers))
     for optimizer, tasks in optimizers.items():
         sound = {task: counted for task, counted in tasks.items() if counted.by_seed}
         if sound:
             files.append(f"gradients_{slug(optimizer)}.png")
-            gradient_plots.plot(folder / files[-1], optimizer, sound, agent)
-    return _markdown(optimizers), files
+            label = looks.label(optimizer, list(sound))
+            gradient_plots.plot(folder / files[-1], label, sound, agent)
+    return _markdown(optimizers, looks, legends.notes(store.manifest)), files
 
 
 def _rows(agent: str, found: dict[str, dict[str, Distributions]]) -> Iterator[tuple]:
@@ -95,17 +99,23 @@ def _rows(agent: str, found: dict[str, dict[str, Distributions]]) -> Iterator[tu
                                 yield *at, f"{value:.6g}"
 
 
-def _markdown(found: dict[str, dict[str, Distributions]]) -> str:
+def _markdown(
+    found: dict[str, dict[str, Distributions]],
+    looks: Looks | None = None,
+    told: Sequence[str] = (),
+) -> str:
     """A table of the thirds of training, and what changed between them."""
+    looks = looks or plain(found)
     rows, noise = [], []
     for optimizer, tasks in found.items():
         for task, counted in tasks.items():
+            name = looks.label(optimizer, [task])
             for quantity, part in counted.sizes.items():
-                rows.append([optimizer, task, quantity, *_thirds(counted, part, quantity)])
+                rows.append([name, task, quantity, *_thirds(counted, part, quantity)])
             failed = f", and {len(counted.failed)} that failed" * bool(counted.failed)
             flips, cosines = _mean(counted.sign_changes), _mean(counted.cosine)
             seeds = f"{len(counted.by_seed)}{failed}"
-            noise.append([optimizer, task, f"{flips:.3f}", f"{cosines:.3f}", seeds])
+            noise.append([name, task, f"{flips:.3f}", f"{cosines:.3f}", seeds])
     header = ["optimizer", "task", "quantity", *PHASES]
     header += ["exact zeros, first and last third", "drift, decades"]
     noise_header = ["optimizer", "task", "sign changes", "cosine with the gradient before", "seeds"]
@@ -118,7 +128,10 @@ def _markdown(found: dict[str, dict[str, Distributions]]) -> str:
         "step of a dataset is a training example.\n"
     )
     table = markdown.table(header, rows, "l" * len(header))
-    return "\n\n".join([table, markdown.table(noise_header, noise, "llrrr"), legend])
+    parts = [table, markdown.table(noise_header, noise, "llrrr"), legend]
+    if told:
+        parts.append("# Notes\n\n" + "\n".join(f"- {note}" for note in told) + "\n")
+    return "\n\n".join(parts)
 
 
 def _thirds(counted: Distributions, part: Sizes, quantity: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from learned_opt.families.open_optimizer import MOMENTUM_DECAYS
 from meta.analysis.curves import Curves
 from meta.results import plot_style
+from meta.results.looks import Looks
 from meta.results.plot_style import FONT, LETTER, WIDTH, Style
 
 if TYPE_CHECKING:
@@ -41,19 +42,26 @@ _FIGURES = {
 _LOGARITHMIC = {"update_over_parameter", "update_norm", "relative_update"}
 
 
-def position(name: str) -> tuple[int, str, str]:
-    """A key that sorts ``STATISTIC/NETWORK``: dormancy first, then as in ``_LABELS``."""
+def position(name: str) -> tuple[int, int, str]:
+    """A key that sorts ``STATISTIC/NETWORK``: both networks together before each apart.
+
+    Within them dormancy is first, then all is as in ``_LABELS``.
+    """
     statistic, _, network = name.partition("/")
     is_dormancy = statistic.startswith("dormant_")
-    return 0 if is_dormancy else 1 + list(_LABELS).index(statistic), statistic, network
+    place = 0 if is_dormancy else 1 + list(_LABELS).index(statistic)
+    return NETWORKS.index(network), place, statistic
 
 
-def plot(folder: Path, task: str, prefix: str, found: Mapping[str, Curves]) -> list[str]:
+def plot(
+    folder: Path, task: str, prefix: str, found: Mapping[str, Curves], looks: Looks
+) -> list[str]:
     """Draws the curves of a task.
 
     Args:
       prefix: what files begin with.
       found: optimizer -> its curves; those without any (all seeds failed) are left out.
+      looks: of all optimizers in the folder.
 
     Returns:
       The names of the files: a figure for each kind of statistic that there is.
@@ -70,7 +78,7 @@ def plot(folder: Path, task: str, prefix: str, found: Mapping[str, Curves]) -> l
         if kind == "stochasticity" and not any(_any_noise(curves) for curves in shown.values()):
             continue
         if there:
-            figure = _draw(f"{task}: {kind.replace('_', ' ')}", there, shown)
+            figure = _draw(task, kind, there, shown, looks)
             plot_style.save(figure, folder / f"{prefix}_{kind}.png")
             written.append(f"{prefix}_{kind}.png")
     return written
@@ -83,13 +91,15 @@ def _any_noise(curves: Curves) -> bool:
     )
 
 
-def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
+def _draw(
+    task: str, kind: str, rows: list[str], shown: Mapping[str, Curves], looks: Looks
+) -> "Figure":
     """A panel for each statistic (down) and network (across)."""
     from matplotlib.ticker import MaxNLocator
 
-    styles = plot_style.optimizer_styles(shown)
+    names = {name: looks.label(name, [task]) for name in shown}
     entries = len(shown)
-    columns = max(1, min(entries, int(WIDTH / (0.7 + LETTER * max(map(len, shown))))))
+    columns = max(1, min(entries, int(WIDTH / (0.7 + LETTER * max(map(len, names.values()))))))
     legend = 0.35 + 0.19 * math.ceil(entries / columns)
     figure = plot_style.new_figure(0.5 + 1.55 * len(rows) + legend)
     axes = figure.subplots(len(rows), len(NETWORKS), squeeze=False, sharex=True, sharey="row")
@@ -97,13 +107,15 @@ def _draw(title: str, rows: list[str], shown: Mapping[str, Curves]) -> "Figure":
         for column, network in enumerate(NETWORKS):
             axis = axes[line][column]
             for name, curves in shown.items():
-                _draw_band(axis, curves, f"{statistic}/{network}", styles[name], name)
+                band = f"{statistic}/{network}"
+                _draw_band(axis, curves, band, looks.styles[name], names[name])
             above = {"all": "actor and critic"}.get(network, network) if line == 0 else ""
             plot_style.dress(axis, above, "", "" if column else _label(statistic))
             axis.tick_params(labelleft=column == 0)
         _scale(axes[line], statistic)
     axes[0][0].xaxis.set_major_formatter(plot_style.engineering())
     axes[0][0].xaxis.set_major_locator(MaxNLocator(3))
+    title = f"{looks.task(task)}: {kind.replace('_', ' ')}"
     figure.suptitle(textwrap.fill(title, 80), fontsize=FONT + 1)
     # A label of the whole figure would lie under the legend.
     axes[-1][1].set_xlabel("environment steps", fontsize=FONT)

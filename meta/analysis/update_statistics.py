@@ -18,17 +18,18 @@ from agents import task_presets
 from meta.analysis import update_measure, update_plots
 from meta.analysis.curves import Curves, read_curves
 from meta.engine import watching
-from meta.evaluation import contestants, runner
+from meta.evaluation import contestants, legends, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
 from meta.results import bootstrap, markdown
+from meta.results.looks import Looks, plain
 from meta.runs import stamped
 
 KIND = "analysis"
 COLUMNS = (
     "task", "agent", "optimizer", "seed", "env_steps", "statistic", "network", "value",
 )  # fmt: skip
-_VERSION = 1  # of what is drawn: a newer one draws old results anew
+_VERSION = 2  # of what is drawn: a newer one draws old results anew
 
 
 def analyze(request: Request, taus: Sequence[float] = update_measure.TAUS) -> str:
@@ -52,7 +53,8 @@ def analyze(request: Request, taus: Sequence[float] = update_measure.TAUS) -> st
     store = Store(request.workdir, {**request.settings, "taus": list(kept)}, KIND)
     make_engine = functools.partial(watching.make_engine, measure=update_measure.make_measure(kept))
     runner.evaluate(request.evaluation(entries), store, make_engine)
-    results = b"%d" % _VERSION + store.folder.results.read_bytes()
+    results = b"%d" % _VERSION + legends.fingerprint(store.manifest)
+    results += store.folder.results.read_bytes()
     return stamped.summary(store.folder, results, lambda: _write(store, request.agent))
 
 
@@ -64,11 +66,12 @@ def _write(store: Store, agent: str) -> tuple[str, list[str]]:
         measured = read_curves(store, task, optimizer)
         if measured is not None:
             tasks.setdefault(task, {})[optimizer] = measured
+    looks = legends.looks(store.manifest, [optimizer for _, optimizer in store.cells()])
     files = ["analysis.csv"]
     store.folder.write_table(folder / files[0], COLUMNS, _rows(agent, store))
     for task, by_optimizer in tasks.items():
-        files += update_plots.plot(folder, task, slug(task), by_optimizer)
-    return _markdown(tasks), files
+        files += update_plots.plot(folder, task, slug(task), by_optimizer, looks)
+    return _markdown(tasks, looks, legends.notes(store.manifest)), files
 
 
 def _rows(agent: str, store: Store) -> Iterator[tuple]:
@@ -83,13 +86,16 @@ def _rows(agent: str, store: Store) -> Iterator[tuple]:
                     yield *at, f"{value:.7g}"
 
 
-def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
+def _markdown(
+    tasks: dict[str, dict[str, Curves]], looks: Looks | None = None, told: Sequence[str] = ()
+) -> str:
     """A table for each task: the beginning, the end, and the mean over training."""
+    looks = looks or plain(name for found in tasks.values() for name in found)
     parts = []
     for task, found in tasks.items():
         names = dict.fromkeys(name for curves in found.values() for name in curves.values)
         rows = [
-            [*name.split("/", 1), optimizer, *_numbers(curves, name)]
+            [*name.split("/", 1), looks.label(optimizer, [task]), *_numbers(curves, name)]
             for name in sorted(names, key=update_plots.position)
             for optimizer, curves in found.items()
             if name in curves.values
@@ -99,6 +105,8 @@ def _markdown(tasks: dict[str, dict[str, Curves]]) -> str:
         parts.append(f"# {task}\n\n{table}\n")
         notes = [_note(optimizer, curves) for optimizer, curves in found.items()]
         parts.append("\n".join(notes) + "\n")
+    if told:
+        parts.append("# Notes\n\n" + "\n".join(f"- {note}" for note in told) + "\n")
     parts.append(
         "A value is the mean over seeds of a mean over the updates since the point before, with "
         "its 95 % bootstrap interval. Cosines are of the step that is subtracted from the "

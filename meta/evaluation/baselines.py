@@ -34,10 +34,13 @@ def _tuned(request: runner.Request, one: Contestant) -> Contestant:
     found = {
         task: _search(request, one.preset.optimizer, task)
         for task in request.tasks
-        if one.lacks_preset(task)
+        if one.origin(task) == "default"
     }
-    options = {**one.preset.task_options, **found}
-    return one._replace(preset=one.preset._replace(task_options=options))
+    preset = one.preset._replace(
+        task_options={**one.preset.task_options, **found},
+        provenance={**one.preset.provenance, "origins": dict.fromkeys(found, "tuned")},
+    )
+    return one._replace(preset=preset)
 
 
 def _search(request: runner.Request, name: str, task: str) -> dict[str, object]:

@@ -22,6 +22,14 @@ from learned_opt.files.serialization import TrainedOptimizer
 from learned_opt.names import did_you_mean
 from meta import results
 
+# Where a handcrafted optimizer's learning rate can be from.
+ORIGINS = {
+    "tuned": "tuned",
+    "paper's": "the OPEN paper (tables 4 to 6)",
+    "default": "default, tuned by nobody",
+    "given": "as asked for",
+}
+
 
 class Contestant(NamedTuple):
     """One optimizer that is to be evaluated.
@@ -54,6 +62,11 @@ class Contestant(NamedTuple):
     def is_learned(self) -> bool:
         return self.preset is None
 
+    @property
+    def file_sha256(self) -> str:
+        """The digest of its file's content; empty where that is not what results depend on."""
+        return self.sha256 if self.trained is None else ""
+
     def controls(self) -> list["Contestant"]:
         """Its untrained control; none of a handcrafted optimizer, and of what is a control."""
         if not self.is_learned or self.untrained or self.neutral_dormancy:
@@ -77,9 +90,35 @@ class Contestant(NamedTuple):
             identity["initial_theta_sha256"] = theta_sha256(self.initial_theta)
         return identity
 
-    def lacks_preset(self, task: str) -> bool:
-        """Whether the family's defaults are used because the task has no tuned values."""
-        return self.preset is not None and not self._options(task)
+    def origin(self, task: str) -> str:
+        """Where a handcrafted optimizer's learning rate on a task is from, a key of ``ORIGINS``.
+
+        Empty for learned optimizers.
+        """
+        if self.preset is None:
+            return ""
+        provenance, options = self.preset.provenance, self._options(task)
+        if task in provenance.get("origins", {}):
+            return str(provenance["origins"][task])
+        if "tuned_on" in provenance and "learning_rate" in options:
+            return "tuned"
+        return _origin(options)
+
+    def about(self, task: str) -> dict[str, Any]:
+        """What readers of its results on a task may ask besides: plain JSON.
+
+        ``family``: what ``learned_opt`` calls it. Of a handcrafted one ``origin``; of theta its
+        ``theta_sha256`` and whether it comes of a ``smoke`` run.
+        """
+        if self.preset is not None:
+            return {"family": self.preset.optimizer, "origin": self.origin(task)}
+        trained = self.trained or learned_opt.load(self.source)
+        config = trained.metadata.get("config", {})
+        return {
+            "family": trained.metadata["name"],
+            "theta_sha256": theta_sha256(trained.theta),
+            "smoke": isinstance(config, dict) and config.get("mode") == "smoke",
+        }
 
     def load(self, task: str) -> TrainedOptimizer:
         """The optimizer, built.
@@ -123,16 +162,28 @@ def trained_here(name: str, path: str, initial_theta: MetaParams | None = None) 
     return Contestant(name, path, sha256=digest, trained=trained, initial_theta=initial_theta)
 
 
-def baseline(name: str, options: dict[str, dict[str, Any]]) -> Contestant:
+def baseline(name: str, options: dict[str, dict[str, Any]], *, tuned: bool = False) -> Contestant:
     """A handcrafted optimizer with these options (by task), and on these tasks alone.
 
     What is not named is the family's default, also where there are tuned values.
+
+    Args:
+      tuned: whether the options are the outcome of a search on each task.
 
     Raises:
       ValueError: unknown optimizer or hyperparameter.
     """
     whole = {task: handcrafted.hyperparameters(name, **some) for task, some in options.items()}
-    return Contestant(name, name, presets.Preset(name, {}, whole, {}), tasks=tuple(options))
+    origins = {task: "tuned" if tuned else _origin(some) for task, some in options.items()}
+    preset = presets.Preset(name, {}, whole, {"origins": origins})
+    return Contestant(name, name, preset, tasks=tuple(options))
+
+
+def _origin(options: dict[str, Any]) -> str:
+    """Where ``handcrafted.hyperparameters`` has the learning rate from, of these options."""
+    if "learning_rate" in options:
+        return "given"
+    return "paper's" if "preset" in options else "default"
 
 
 def theta_sha256(theta: MetaParams) -> str:

@@ -1,6 +1,5 @@
 """What an evaluation's folder tells: summary tables and plots of its results."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple
 from agents import task_presets
 from learned_opt.names import did_you_mean
 from meta import results
-from meta.evaluation import baselines, contestants, runner
-from meta.evaluation.contestants import Contestant
+from meta.evaluation import baselines, contestants, legends, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
 from meta.results import markdown, normalised, normalised_plots, plots, summary
+from meta.results.looks import Looks
 from meta.results.normalised import Comparison
 from meta.results.summary import Summary
 from meta.runs import stamped
@@ -24,7 +23,7 @@ from third_party.published import Published
 REFERENCES = {"open": open_reference.PUBLISHED, "optim4rl": optim4rl_reference.PUBLISHED}
 DEFAULT_NORMALISER = "adam"
 
-_VERSION = 1  # of what is drawn: a newer one draws old results anew
+_VERSION = 2  # of what is drawn: a newer one draws old results anew
 
 
 class Wishes(NamedTuple):
@@ -75,35 +74,51 @@ def evaluate(request: Request, wishes: Wishes) -> str:
             entries = baselines.tuned(request, entries)
         evaluation = request.evaluation(entries)
     runner.evaluate(evaluation, store)
-    return write(store, wishes, entries)
+    return write(store, wishes)
 
 
-def write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> str:
+def write(store: Store, wishes: Wishes) -> str:
     """Writes ``summary.csv``, ``summary.md`` and plots, if they are not of these results yet.
 
     Args:
       store: the evaluation.
       wishes: how to show it.
-      entries: the optimizers that were asked for.
 
     Returns:
       The summary as Markdown.
     """
     what: list[Any] = [_VERSION, wishes.normalise_by, wishes.references]
-    depends_on = json.dumps(what).encode() + store.folder.results.read_bytes()
-    return stamped.summary(store.folder, depends_on, lambda: _write(store, wishes, entries))
+    depends_on = json.dumps(what).encode() + legends.fingerprint(store.manifest)
+    depends_on += store.folder.results.read_bytes()
+    return stamped.summary(store.folder, depends_on, lambda: _write(store, wishes))
 
 
-def _write(store: Store, wishes: Wishes, entries: Sequence[Contestant]) -> tuple[str, list[str]]:
+def folder_looks(store: Store, table: results.Table) -> Looks:
+    """How the optimizers in an evaluation's folder appear on all of its tables and plots."""
+    return legends.looks(store.manifest, table.optimizers(), smoke=legends.is_smoke(store.settings))
+
+
+def _write(store: Store, wishes: Wishes) -> tuple[str, list[str]]:
     folder = store.folder.path
-    table, note = normalised.failures_as_worst(results.read(store.folder.results))
+    table, failed = normalised.failures_as_worst(results.read(store.folder.results))
+    looks, smoke = folder_looks(store, table), legends.is_smoke(store.settings)
     compared = normalised.normalise(table, wishes.normalise_by or DEFAULT_NORMALISER)
-    rows = normalised.rows(table, compared)
+    rows = looks.shown(normalised.rows(table, compared), compared.tasks)
     references = _published(wishes, table)
-    text = _markdown(rows, compared, references, [note, *_preset_notes(entries, table)])
-    lines = ([row[name] for name in normalised.COLUMNS] for row in rows)
-    store.folder.write_table(folder / "summary.csv", normalised.COLUMNS, lines)
-    return text, ["summary.csv", *_plot(folder, table, rows, compared, references)]
+    notes = [
+        failed,
+        *legends.notes(store.manifest, smoke=smoke),
+        *legends.pooled_notes(looks, compared.optimizers, compared.tasks),
+        *compared.notes,
+    ]
+    parameters = legends.table(store.manifest)
+    text = _markdown(rows, compared, references, parameters, notes)
+    text = f"{legends.SMOKE_NOTE}\n\n{text}" if smoke else text
+    mode = legends.SMOKE if smoke else ""
+    lines = ([*(row[name] for name in normalised.COLUMNS), row["label"], mode] for row in rows)
+    header = [*normalised.COLUMNS, "label", "mode"]
+    store.folder.write_table(folder / "summary.csv", header, lines)
+    return text, ["summary.csv", *_plot(folder, table, rows, compared, references, looks)]
 
 
 def _plot(
@@ -112,6 +127,7 @@ def _plot(
     rows: Summary,
     compared: Comparison,
     references: Sequence[Published],
+    looks: Looks,
 ) -> list[str]:
     """Draws everything; returns the files' names."""
     raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
@@ -124,14 +140,14 @@ def _plot(
         for value in mine or references
         if value.task == task_presets.short_name(task)
     ]
-    plots.interval_plot(raw, folder / files[0], beside)
+    plots.interval_plot(raw, folder / files[0], beside, looks)
     for task, mine in alike.items():
         files.append(f"returns_{slug(task)}.png")
         # Returns of runs many times as long would press one's own curves flat.
-        plots.return_curves_plot(table, task, folder / files[-1], references=mine)
+        plots.return_curves_plot(table, task, folder / files[-1], mine, looks)
     if not compared.tasks:
         return files
-    drawings = normalised_plots.drawings(rows, compared)
+    drawings = normalised_plots.drawings(rows, compared, looks)
     for name, draw in drawings.items():
         draw(folder / f"{name}.png")
     return files + [f"{name}.png" for name in drawings]
@@ -155,21 +171,12 @@ def as_long(references: Sequence[Published], task: str, env_steps: int) -> list[
     ]
 
 
-def _preset_notes(entries: Sequence[Contestant], table: results.Table) -> list[str]:
-    """Says where a handcrafted optimizer runs with values that nobody tuned."""
-    notes = []
-    for entry, task in itertools.product(entries, table.tasks()):
-        if entry.lacks_preset(task) and entry.name in table.optimizers(task):
-            values = ", ".join(f"{k}={v:g}" for k, v in entry.hyperparameters(task).items())
-            notes.append(
-                f"{entry.name} on {task}: no tuned values are shipped for this task, so these "
-                f"are its defaults ({values}); --tune_baselines would tune it first."
-            )
-    return notes
-
-
 def _markdown(
-    rows: Summary, compared: Comparison, references: Sequence[Published], notes: Sequence[str]
+    rows: Summary,
+    compared: Comparison,
+    references: Sequence[Published],
+    parameters: Sequence[Sequence[str]],
+    notes: Sequence[str],
 ) -> str:
     raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
     parts = ["# Returns", summary.to_markdown(raw, compared.by or "control")]
@@ -177,7 +184,10 @@ def _markdown(
         parts += [f"# Normalised by {compared.by}", _normalised_table(rows, compared.by)]
     if references:
         parts += ["# Published values", _published_table(references)]
-    said = [note for note in [*notes, *compared.notes] if note]
+    if parameters:
+        header = legends.HYPERPARAMETERS
+        parts += ["# Handcrafted optimizers", markdown.table(header, parameters, "llrlll")]
+    said = [note for note in notes if note]
     if said:
         parts += ["# Notes", "\n".join(f"- {note}" for note in said) + "\n"]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
@@ -206,7 +216,7 @@ def normalised_cells(rows: Summary) -> list[list[str]]:
     """Task, optimizer and all normalised scores of the rows that have any, with intervals."""
     names, ends = (*normalised.NORMALISED, "improvement"), ("", "_low", "_high")
     return [
-        [row["task"], row["optimizer"]]
+        summary.names(row)
         + [summary.with_interval(*(row[name + end] for end in ends)) for name in names]
         for row in rows
         if row["normalised_iqm"] is not None

@@ -208,9 +208,19 @@ def evaluate(
         results.read(store.folder.results)  # raises on a table of another version
     runs = _prepare(evaluation, store)  # raises before anything runs
     with store.writing():
-        if runs:
-            _compute(evaluation, store, runs, make_engine or Engine)
+        try:
+            if runs:
+                _compute(evaluation, store, runs, make_engine or Engine)
+        finally:
+            _describe_cells(evaluation, store)
         store.write_results()
+
+
+def _describe_cells(evaluation: Evaluation, store: Store) -> None:
+    """Notes what is known of the contestants beside their results, and keeps their files."""
+    for contestant, _, cell in _cells(evaluation):
+        if not store.is_described(cell):
+            store.describe(cell, contestant.about(cell.task), contestant.file_sha256)
 
 
 def cells(evaluation: Evaluation) -> list[Cell]:

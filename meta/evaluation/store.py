@@ -2,7 +2,9 @@
 
     config.json     the settings, which all results in the folder share; of a meta-training in
                     its own folder, that training's config
-    manifest.json   the cells (an optimizer on a task), in the order in which they were asked for
+    manifest.json   the cells (an optimizer on a task), in the order in which they were asked for,
+                    each with what there is to know ``about`` it
+    optimizers/...  a copy of each file that was evaluated, so that the folder stands by itself
     chunks/...      one file for each finished chunk of a cell
     results.csv     all of it as a table
 
@@ -159,6 +161,61 @@ class Store:
         if cell.key not in self._cells:
             self._cells[cell.key] = {**_plain(cell._asdict()), "seeds_per_device": width}
             self._write_manifest()
+
+    @property
+    def manifest(self) -> list[dict[str, Any]]:
+        """The cells that were begun: the fields of ``Cell``, ``seeds_per_device`` and ``about``."""
+        return list(self._cells.values())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all results in the folder share; of a meta-training its config."""
+        return self._settings
+
+    def is_described(self, cell: Cell) -> bool:
+        """Whether ``describe`` was called for a cell, and the file that it kept is there.
+
+        True for a cell that was not begun: there is nothing to describe.
+        """
+        about = self._cells.get(cell.key, {"about": {}}).get("about")
+        return about is not None and (
+            "file" not in about or (self.folder.path / about["file"]).is_file()
+        )
+
+    def describe(self, cell: Cell, about: dict[str, Any], sha256: str = "") -> None:
+        """Notes what there is to know about a cell that was begun, and keeps its file.
+
+        Args:
+          about: plain JSON, on which results do not depend; ``file`` is added to it, the path in
+            this folder of what the cell's ``source`` names, where that is a file.
+          sha256: of the file, if that is known.
+
+        Raises:
+          WorkdirError: the file has another digest by now.
+        """
+        file = self._keep(Path(cell.source), cell.optimizer, sha256)
+        kept = {"file": file} if file else {}
+        self._cells[cell.key]["about"] = {**_plain(about), **kept}
+        self._write_manifest()
+
+    def _keep(self, source: Path, optimizer: str, sha256: str) -> str:
+        """The path in the folder of a file, copied unless it is there; empty if it is no file."""
+        if not source.is_file():
+            return ""
+        folder = self.folder.path.resolve()
+        if source.resolve().is_relative_to(folder):
+            return source.resolve().relative_to(folder).as_posix()
+        content = source.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if sha256 not in ("", digest):
+            raise WorkdirError(
+                f"{source} has changed since this evaluation began: evaluate it anew"
+            )
+        name = slug(results.trained(optimizer))
+        path = self.folder.path / "optimizers" / f"{name}-{digest[:8]}{source.suffix}"
+        with atomic.replacing(path) as temporary:
+            temporary.write_bytes(content)
+        return path.relative_to(self.folder.path).as_posix()
 
     def curves(self, task: str, optimizer: str) -> dict[int, Curve]:
         """The finished curves of a cell by seed, in rising order.

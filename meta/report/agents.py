@@ -18,11 +18,13 @@ from learned_opt.files.serialization import TrainedOptimizer
 from meta import results
 from meta.engine.agent_training import train
 from meta.engine.tasks import Task, make_task
-from meta.report import episodes, page
+from meta.evaluation import contestants
+from meta.report import page, sources
+from meta.report.films import episodes
 from meta.report.sources import Folder, task_blocks, with_variants
 from meta.runs import atomic, progress
 
-_VERSION = 2  # of films: a newer one makes old ones anew
+_VERSION = 3  # of films: a newer one makes old ones anew
 
 
 class Shown(NamedTuple):
@@ -33,7 +35,7 @@ class Shown(NamedTuple):
       task, block: as ``tasks.make_task`` takes them.
       name: of the optimizer.
       file: of theta, or None for a handcrafted optimizer.
-      sha256: that the file must have; empty: any.
+      sha256: that the file, or the theta in it, must have; empty: any.
       options: of a handcrafted optimizer: its family under ``optimizer``, and hyperparameters.
     """
 
@@ -55,21 +57,61 @@ class Shown(NamedTuple):
             options = dict(self.options)
             name = options.pop("optimizer")
             return TrainedOptimizer(learned_opt.make(name, **options), {}, {"name": name})
-        if self.sha256 and _digest(self.file.read_bytes()) != self.sha256:
+        is_file = self.sha256 == _digest(self.content())
+        try:
+            trained = learned_opt.load(self.file)
+            is_theta = self.sha256 in ("", contestants.theta_sha256(trained.theta))
+        except ValueError as error:
+            if is_file or not self.sha256:
+                raise
+            raise ValueError(f"{self.file} is not the file any more that was evaluated") from error
+        if not (is_file or is_theta):
             raise ValueError(f"{self.file} is not the file any more that was evaluated")
-        return learned_opt.load(self.file)
+        return trained
+
+    def content(self) -> bytes:
+        """The bytes of its file.
+
+        Raises:
+          ValueError: it is not there; says what to do.
+        """
+        assert self.file is not None
+        if not self.file.is_file():
+            raise ValueError(
+                f"there is no {self.file}: the folder {self.folder} keeps no copy of it; the "
+                "command that made the folder, given where the file is, adds one"
+            )
+        return self.file.read_bytes()
 
 
 class Film(NamedTuple):
-    """A drawn episode: GIF, its return, frames' last step, and what the agent was trained."""
+    """A drawn episode.
+
+    Attributes:
+      gif: the file.
+      episode_return: undiscounted.
+      ended: whether the episode ended within the film.
+      env_steps: of the agent's training.
+      drawing: what has to be known of the drawing; empty where it speaks for itself.
+    """
 
     gif: bytes
     episode_return: float
     ended: bool
     env_steps: int
+    drawing: str = ""
 
 
-def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int, seed: int) -> str:
+class Section(NamedTuple):
+    """The section as HTML, and what of it is missing though it was asked for, a sentence each."""
+
+    body: str
+    missing: list[str]
+
+
+def section(
+    folders: list[Folder], cache: Path, *, timesteps: int, per_task: int, seed: int
+) -> Section:
     """Films of agents, for each folder and task.
 
     Args:
@@ -84,7 +126,9 @@ def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int
     """
     chosen = [shown for folder in with_variants(folders) for shown in choose(folder, per_task)]
     if not chosen:
-        return page.paragraph("No folder holds an optimizer to train an agent with.", "note")
+        return Section(
+            page.paragraph("No folder holds an optimizer to train an agent with.", "note"), []
+        )
     body = page.paragraph(
         "Folders keep optimizers and not agents, so each agent here was trained for this page, "
         "from one seed, over the horizon that its caption tells. Of "
@@ -95,17 +139,23 @@ def section(folders: list[Folder], cache: Path, *, timesteps: int, per_task: int
     )
     stop = progress.StopRequest()
     figures: dict[str, list[str]] = {}
+    missing = []
     with stop.listening(), progress.Progress("agents", len(chosen), stop) as bar:
         for shown in chosen:
-            figure = _figure(shown, cache, timesteps, seed, bar)
+            try:
+                figure = _figure(shown, _cached(shown, cache, timesteps, seed, bar))
+            except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
+                missing.append(f"{shown.name} on {shown.task} is not shown: {error}")
+                figure = page.missing(missing[-1])
             figures.setdefault(shown.folder, []).append(figure)
             bar.step()
-    return body + "".join(page.heading(label) + page.row(all_) for label, all_ in figures.items())
+    body += "".join(page.heading(label) + page.row(all_) for label, all_ in figures.items())
+    return Section(body, missing)
 
 
 def choose(folder: Folder, per_task: int) -> list[Shown]:
     """The optimizers of a folder that agents are shown of: learned ones first, then the best."""
-    blocks = {k: v for k, v in task_blocks(folder).items() if {"env", "agent"} <= {*v}}
+    blocks = {k: v for k, v in task_blocks(folder).items() if _has_agents(v)}
     if folder.is_training:
         path = folder.path / "optimizer.npz"
         name = str(folder.config.get("optimizer", {}).get("name", "optimizer"))
@@ -123,6 +173,12 @@ def choose(folder: Folder, per_task: int) -> list[Shown]:
     return chosen
 
 
+def _has_agents(block: dict[str, Any]) -> bool:
+    """Whether a task has an environment to act in, and is no dataset."""
+    named = {"env", "agent"} <= {*block} and isinstance(block["agent"], dict)
+    return named and block["agent"].get("name") != "supervised"
+
+
 def _of_cell(folder: Folder, cell: dict[str, Any], block: dict[str, Any]) -> Shown | None:
     """What a cell of an evaluation's manifest stands for; None for controls."""
     identity = cell["identity"].get("optimizer")
@@ -132,7 +188,9 @@ def _of_cell(folder: Folder, cell: dict[str, Any], block: dict[str, Any]) -> Sho
         return None
     common = (folder.label, cell["task"], block, cell["optimizer"])
     if "theta_sha256" in identity:
-        return Shown(*common, Path(cell["source"]), str(identity["theta_sha256"]), {})
+        if folder.kind == "study":  # its variants are shown by themselves
+            return None
+        return Shown(*common, sources.file_of(folder, cell), str(identity["theta_sha256"]), {})
     return Shown(*common, None, "", identity) if "optimizer" in identity else None
 
 
@@ -146,22 +204,18 @@ def _mean_return(folder: Folder, shown: Shown) -> float:
     return mean if math.isfinite(mean) else -math.inf
 
 
-def _figure(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.Progress) -> str:
-    try:
-        film = _cached(shown, cache, timesteps, seed, bar)
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
-        return page.missing(f"{shown.name} on {shown.task} is not shown: {error}")
+def _figure(shown: Shown, film: Film) -> str:
     cut = "" if film.ended else ", cut off"
     caption = (
         f"{shown.task}, trained with {shown.name} for {film.env_steps:,} environment steps: an "
-        f"episode of return {film.episode_return:.4g}{cut}."
+        f"episode of return {film.episode_return:.4g}{cut}. {film.drawing}"
     )
-    return page.figure(film.gif, caption, pixels=True)
+    return page.figure(film.gif, caption.strip(), pixels=True)
 
 
 def _cached(shown: Shown, cache: Path, timesteps: int, seed: int, bar: progress.Progress) -> Film:
     """The film from the cache, or a new one, which is then kept."""
-    theta = _digest(shown.file.read_bytes()) if shown.file else shown.options
+    theta = _digest(shown.content()) if shown.file else shown.options
     what = [_VERSION, shown.block, shown.task, theta, timesteps, seed, jax.__version__]
     name = _digest(json.dumps(what, sort_keys=True, default=str).encode())[:24]
     path = cache / f"agent-{name}.json"
@@ -179,7 +233,8 @@ def _read(path: Path) -> Film | None:
     try:
         fields = json.loads(path.read_text())
         gif = base64.b64decode(fields["gif"], validate=True)
-        film = Film(gif, float(fields["episode_return"]), fields["ended"], int(fields["env_steps"]))
+        returned, steps = float(fields["episode_return"]), int(fields["env_steps"])
+        film = Film(gif, returned, fields["ended"], steps, str(fields["drawing"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return film if gif[:4] == b"GIF8" else None
@@ -189,18 +244,17 @@ def make(shown: Shown, timesteps: int, seed: int, bar: progress.Progress) -> Fil
     """Trains an agent, watches it and draws.
 
     Raises:
-      ValueError: there is no drawing for the environment, or the optimizer or task does not fit.
+      ValueError: the environment cannot be drawn, or the optimizer or task does not fit.
     """
     task = _short_task(shown, timesteps)
     agent = task.actor_critic
-    if not episodes.can_draw(agent.env):
-        raise ValueError(f"there is no drawing for {agent.env.spec.name}")
     trained = shown.load().for_run(task.inner_updates)
     train_key, watch_key = jax.random.split(jax.random.key(seed))
     state = train(trained.optimizer, trained.theta, task, train_key, bar)
     footage = episodes.watch(agent, state, watch_key)
     gif = episodes.draw(agent.env, footage)
-    return Film(gif, float(footage.returns[-1]), footage.ended, task.env_steps)
+    drawing = episodes.what_is_drawn(agent.env)
+    return Film(gif, float(footage.returns[-1]), footage.ended, task.env_steps, drawing)
 
 
 def _short_task(shown: Shown, timesteps: int) -> Task:

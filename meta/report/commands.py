@@ -3,28 +3,31 @@
 import json
 import math
 import shlex
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from meta import results
 from meta.report import page
-from meta.report.sources import WITH_MANIFEST, Folder, read_csv
+from meta.report.sources import WITH_MANIFEST, Folder, file_of, read_csv
+from meta.training import outer_loop
 
 
 def section(folders: list[Folder]) -> str:
     """The commands that make the folders again, each in a new folder beside it."""
     body = page.paragraph(
-        "To run in the toolkit's own folder; each writes to a new folder. Folders do not record "
-        "the toolkit's commit: that above is the one that made this page. Paths of optimizer "
-        "files are as they were given then."
+        "To run in the toolkit's own folder; those of a folder write to one new folder. Folders do "
+        "not record the toolkit's commit: that above is the one that made this page. Optimizer "
+        "files are the copies that the folders keep or, in folders of older versions, where they "
+        "lay then."
     )
     for folder in folders:
-        words = _words(folder)
+        commands = _commands(folder)
         body += page.heading(folder.label)
-        if words is None:
+        if not commands:
             body += page.missing("Its config is missing or of a kind that tells no command.")
-        else:
+        for words in commands:
             body += page.code(line([*words, f"--workdir={folder.path}-again"]))
+        body += "".join(page.paragraph(note, "note") for note in _unfinished(folder))
     return body
 
 
@@ -36,35 +39,109 @@ def line(words: list[str]) -> str:
     return " \\\n    ".join([program, *map(shlex.quote, words[1:])])
 
 
-def _words(folder: Folder) -> list[str] | None:
-    """The launcher and its flags, without the workdir; None if the folder does not tell."""
+def _commands(folder: Folder) -> list[list[str]]:
+    """Launchers and their flags, without the workdir; none if the folder does not tell."""
     if folder.is_training or folder.kind == "study":
         name = "compare" if folder.kind == "study" else "train"
-        return [f"launchers/{name}.py", f"--config=configs/saved.py:{folder.path / 'config.json'}"]
+        return [
+            [f"launchers/{name}.py", f"--config=configs/saved.py:{folder.path / 'config.json'}"]
+        ]
     if folder.kind == "tuning":
-        return _tuning(folder)
+        words = _tuning(folder)
+        return [] if words is None else [words]
     if folder.kind in WITH_MANIFEST and folder.manifest:
-        return _evaluation(folder)
-    return None
+        return _evaluations(folder)
+    return []
 
 
-def _evaluation(folder: Folder) -> list[str]:
+def _unfinished(folder: Folder) -> list[str]:
+    """Says where a command would do more than was done."""
+    if folder.is_training and folder.metrics and folder.kind in outer_loop.names():
+        total = folder.config["outer"].get(outer_loop.get(folder.kind).length)
+        done = int(folder.metrics[-1]["meta_step"])
+        if isinstance(total, int) and done < total:
+            return [f"The folder's run has come to meta-step {done} of {total}."]
+    missing = []
+    for (task, optimizer), seeds in _seeds(folder).items():
+        gaps = sorted(set(range(max(seeds) + 1)) - seeds)
+        if gaps:
+            missing.append(
+                f"Of {optimizer} on {task} there are no results of seeds "
+                f"{', '.join(map(str, gaps))}."
+            )
+    return missing
+
+
+def _seeds(folder: Folder) -> dict[tuple[str, str], set[int]]:
+    """(task, optimizer) -> the seeds that there are results of."""
+    found: dict[tuple[str, str], set[int]] = {}
+    if folder.table is not None:
+        columns = (folder.table.task, folder.table.optimizer, folder.table.seed)
+        for task, optimizer, seed in zip(*(c.tolist() for c in columns), strict=True):
+            found.setdefault((task, optimizer), set()).add(seed)
+    return found
+
+
+class _Ran(NamedTuple):
+    """What a cell was asked for with, beside optimizer and task."""
+
+    num_seeds: int
+    untrained: bool
+    neutral: bool
+    chunk: str
+
+
+def _evaluations(folder: Folder) -> list[list[str]]:
+    """As few commands as come to exactly the cells and seeds that the folder has results of."""
+    seeds, cells = _seeds(folder), {(c["task"], c["optimizer"]): c for c in folder.manifest}
+    asked: dict[str, dict[str, _Ran]] = {}  # --optimizer= -> task -> how
+    for (task, name), cell in cells.items():
+        if results.is_untrained(name) or _is_neutral(cell) or (task, name) not in seeds:
+            continue
+        beside = [other for other in cells.values() if _is_beside(cell, other)]
+        ran = _Ran(
+            max(seeds[task, name]) + 1,
+            any(results.is_untrained(other["optimizer"]) for other in beside),
+            any(_is_neutral(other) for other in beside),
+            str(cell.get("seeds_per_device", "")),
+        )
+        asked.setdefault(_optimizer(folder, cell), {})[task] = ran
+    commands: dict[tuple[_Ran, tuple[str, ...]], list[str]] = {}
+    for optimizer, tasks in asked.items():
+        for ran in dict.fromkeys(tasks.values()):
+            of_tasks = tuple(task for task, other in tasks.items() if other == ran)
+            commands.setdefault((ran, of_tasks), []).append(optimizer)
+    return [_evaluation(folder, *key, optimizers) for key, optimizers in commands.items()]
+
+
+def _optimizer(folder: Folder, cell: dict[str, Any]) -> str:
+    """A cell's optimizer as ``--optimizer`` takes it: the folder's copy where it keeps one."""
+    file, name = file_of(folder, cell), cell["optimizer"]
+    source = cell["source"] if str(file) == str(Path(cell["source"])) else str(file)
+    return source if name == source else f"{name}={source}"
+
+
+def _is_beside(cell: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a cell is of another's control, or of the same without its dormancy input."""
+    names = {results.untrained(cell["optimizer"]), f"{cell['optimizer']} (dormancy 1)"}
+    return other["task"] == cell["task"] and other["optimizer"] in names
+
+
+def _evaluation(
+    folder: Folder, ran: _Ran, tasks: tuple[str, ...], optimizers: list[str]
+) -> list[str]:
     words = ["launchers/evaluate.py" if folder.kind == "evaluation" else "launchers/analyze.py"]
     words += ["--what=gradients"] if folder.kind == "gradients" else []
-    neutral = [cell for cell in folder.manifest if _is_neutral(cell)]
-    controls = [cell for cell in folder.manifest if results.is_untrained(cell["optimizer"])]
-    trained = [cell for cell in folder.manifest if cell not in [*neutral, *controls]]
-    for name, source in dict.fromkeys((cell["optimizer"], cell["source"]) for cell in trained):
-        words.append(f"--optimizer={source if name == source else f'{name}={source}'}")
-    words += [f"--task={task}" for task in dict.fromkeys(c["task"] for c in folder.manifest)]
-    if folder.table is not None:
-        words.append(f"--num_seeds={len(set(folder.table.seed.tolist()))}")
-    words.append("--untrained" if controls else "--nountrained")
-    words += ["--neutral_dormancy"] if neutral else []
+    words += [f"--optimizer={optimizer}" for optimizer in optimizers]
+    words += [f"--task={task}" for task in tasks]
+    words.append(f"--num_seeds={ran.num_seeds}")
+    words.append("--untrained" if ran.untrained else "--nountrained")
+    words += ["--neutral_dormancy"] if ran.neutral else []
     taus = folder.config.get("taus")
     if isinstance(taus, list):
         words.append(f"--tau={','.join(map(str, taus))}")
-    return words + _common(folder) + _chunk(folder)
+    chunk = [f"--chunk={ran.chunk}"] if ran.chunk.isdigit() else []
+    return words + _common(folder) + chunk
 
 
 def _is_neutral(cell: dict[str, Any]) -> bool:

@@ -5,12 +5,16 @@ page as data URIs, so that it opens without a network and from any folder.
 """
 
 import base64
+import contextlib
+import contextvars
 import html
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from meta.runs import atomic, outputs, tables
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --line: #c8c8c8;
@@ -45,6 +49,28 @@ nav { background: var(--soft); padding: 0.6rem 1.2rem; } nav ol { margin: 0.3rem
 """
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d([eE][-+]?\d+)?%?( \[.*\])?( \(one seed\))?")
 _KINDS = {b"\x89PNG": "image/png", b"GIF8": "image/gif"}
+
+
+_KEPT: contextvars.ContextVar[Path | None] = contextvars.ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Within the block further forms of plots and tables (``outputs.also_as``) go to a folder."""
+    token = _KEPT.set(folder)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _keep(caption: str, suffix: str, content: bytes) -> None:
+    """Writes a file of those that ``keeping`` keeps, named by the beginning of a caption."""
+    folder = _KEPT.get()
+    if folder is not None:
+        name = re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")[:60].rstrip("_")
+        with atomic.replacing(folder / f"{name}{suffix}") as temporary:
+            temporary.write_bytes(content)
 
 
 def text(value: object) -> str:
@@ -84,6 +110,12 @@ def bullets(values: Sequence[object]) -> str:
 
 def table(header: Sequence[object], rows: Sequence[Sequence[object]], caption: str) -> str:
     """A table with a caption; numbers are set to the right, None is a dash."""
+    shown = [["–" if value is None else str(value) for value in row] for row in rows]
+    if outputs.asked(outputs.LATEX) and caption:
+        first = shown[0] if shown else [""] * len(header)
+        sides = ["r" if _NUMBER.fullmatch(value) else "l" for value in first]
+        latex = tables.tabular(caption, sides, [str(name) for name in header], shown)
+        _keep(caption, ".tex", latex.encode())
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
     lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
@@ -120,6 +152,8 @@ def drawn(draw: Callable[[Path], Any], caption: str) -> str:
         path = Path(folder) / "plot.png"
         try:
             draw(path)
+            for other in outputs.beside(path):
+                _keep(caption, other.suffix, other.read_bytes())
             return figure(path.read_bytes(), caption)
         except (ValueError, KeyError, IndexError, OSError) as error:
             return missing(f"Not drawn ({caption.split('.')[0]}): {error}")
@@ -143,7 +177,7 @@ def markdown(source: str) -> str:
         if not lines:
             continue
         if len(lines) > 1 and all(line.startswith("|") for line in lines):
-            cells = [_split(line) for line in lines]
+            cells = [tables.cells(line) for line in lines]
             parts.append(table(cells[0], cells[2:], ""))
         elif all(line.startswith(("- ", "* ")) for line in lines):
             parts.append(bullets([line[2:] for line in lines]))
@@ -183,9 +217,3 @@ def _cell(value: object) -> str:
     shown = "–" if value is None else str(value)
     kind = ' class="number"' if _NUMBER.fullmatch(shown) else ""
     return f"<td{kind}>{text(shown)}</td>"
-
-
-def _split(line: str) -> list[str]:
-    r"""The cells of a Markdown table's line; ``\|`` is a letter of a cell."""
-    cells = re.split(r"(?<!\\)\|", line.strip().removeprefix("|").removesuffix("|"))
-    return [cell.strip().replace("\\|", "|") for cell in cells]

@@ -166,6 +166,24 @@ def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
     return found
 
 
+def file_of(folder: Folder, cell: dict[str, Any]) -> Path:
+    """The file of an evaluation's cell: the folder's copy, or in older folders its source."""
+    about = cell.get("about")
+    kept = about.get("file") if isinstance(about, dict) else None
+    return folder.path / kept if isinstance(kept, str) else Path(cell["source"])
+
+
+def notes(folder: Folder) -> list[str]:
+    """The notes of a folder's own summary, a sentence each; none if there is no summary."""
+    try:
+        text = read_text(folder.path / "summary.md")
+    except OSError:
+        return []
+    _, _, rest = text.partition("\n# Notes\n")
+    section, _, _ = rest.partition("\n# ")
+    return [line[2:] for line in section.splitlines() if line.startswith("- ")]
+
+
 def read_text(path: Path) -> str:
     """A text file; bytes that are no UTF-8 appear as replacement characters."""
     return path.read_text(encoding="utf-8", errors="replace")

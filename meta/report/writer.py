@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from meta.evaluation import reporting
 from meta.report import agents, commands, meta_training, others, page, returns, sources, versions
@@ -51,11 +52,29 @@ class Request:
             raise ValueError(f"--out={self.out} is a folder: give a file, e.g. report.html")
 
 
-def write(request: Request) -> Path:
+class Incomplete(UserWarning):
+    """Something that was asked for is not on the page."""
+
+
+class Written(NamedTuple):
+    """A report.
+
+    Attributes:
+      path: of the page.
+      missing: what was asked for and is not on it, a sentence each; the page says so, too.
+    """
+
+    path: Path
+    missing: list[str]
+
+
+def write(request: Request) -> Written:
     """Writes the page, whole or not at all.
 
+    Plots and tables in further forms (``outputs.also_as``) are in a folder beside it.
+
     Returns:
-      Its path.
+      Its path, and the agents that could not be shown.
 
     Raises:
       ValueError: bad input, such as a folder that is no workdir; nothing is written then.
@@ -63,12 +82,18 @@ def write(request: Request) -> Path:
     """
     folders = sources.read_all(list(request.folders))
     title = f"Report on {', '.join(folder.label for folder in folders)}"
-    sections = {name: make(request, folders) for name, make in _SECTIONS.items()}
+    missing: list[str] = []
+    sections = {}
+    with page.keeping(Path(request.out).with_suffix(".files")):
+        for name, make in _SECTIONS.items():
+            made = make(request, folders)
+            sections[name] = made if isinstance(made, str) else made.body
+            missing += [] if isinstance(made, str) else made.missing
     content = page.document(title, _introduction(folders), sections)
     with atomic.replacing(request.out) as temporary:
         # A path that is no UTF-8 has halves of characters in it.
         temporary.write_text(content, encoding="utf-8", errors="replace")
-    return Path(request.out)
+    return Written(Path(request.out), missing)
 
 
 def _introduction(folders: list[Folder]) -> str:
@@ -91,7 +116,7 @@ def _commands(request: Request, folders: list[Folder]) -> str:
     return commands.section(folders) + page.heading("This report") + page.code(command)
 
 
-def _agents(request: Request, folders: list[Folder]) -> str:
+def _agents(request: Request, folders: list[Folder]) -> str | agents.Section:
     if not request.render:
         return page.paragraph("Left out by --norender.", "note")
     return agents.section(
@@ -103,7 +128,7 @@ def _agents(request: Request, folders: list[Folder]) -> str:
     )
 
 
-_SECTIONS: dict[str, Callable[[Request, list[Folder]], str]] = {
+_SECTIONS: dict[str, Callable[[Request, list[Folder]], str | agents.Section]] = {
     "Folders": lambda request, folders: overview(folders),
     "What differs": lambda request, folders: differences(folders),
     "Meta-training": lambda request, folders: meta_training.section(folders),

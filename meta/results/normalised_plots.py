@@ -7,13 +7,14 @@ Aggregate scores, the probability of improvement, performance profiles and sampl
 import functools
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from meta.results import bootstrap, normalised, plot_style
+from meta.results.looks import Looks, plain
 from meta.results.normalised import Comparison
 from meta.results.plot_style import AXES, FONT, GREY
 
@@ -31,19 +32,30 @@ _LABEL = 24  # letters of an optimizer's name in one line
 Row = Mapping[str, Any]
 
 
-def drawings(rows: Sequence[Row], compared: Comparison) -> dict[str, Callable[[Path], None]]:
-    """What there is to draw of normalised scores: name -> a function that draws to a path."""
+def drawings(
+    rows: Sequence[Row], compared: Comparison, looks: Looks | None = None
+) -> dict[str, Callable[[Path], None]]:
+    """What there is to draw of normalised scores: name -> a function that draws to a path.
+
+    Here as below ``looks`` are those of all optimizers that are shown together; None: of those
+    compared, by name alone.
+    """
     plots: dict[str, Callable[[Path], None]] = {}
-    plots["aggregate"] = functools.partial(aggregate_plot, rows, compared)
+    plots["aggregate"] = functools.partial(aggregate_plot, rows, compared, looks=looks)
     if any(row["improvement"] is not None for row in rows):
-        plots["improvement"] = functools.partial(improvement_plot, rows, compared)
-    plots["profile"] = functools.partial(profile_plot, compared)
+        plots["improvement"] = functools.partial(improvement_plot, rows, compared, looks=looks)
+    plots["profile"] = functools.partial(profile_plot, compared, looks=looks)
     if compared.curves:
-        plots["sample_efficiency"] = functools.partial(efficiency_plot, compared)
+        plots["sample_efficiency"] = functools.partial(efficiency_plot, compared, looks=looks)
     return plots
 
 
-def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]) -> None:
+def aggregate_plot(
+    rows: Sequence[Row],
+    compared: Comparison,
+    path: str | os.PathLike[str],
+    looks: Looks | None = None,
+) -> None:
     """Plots IQM, mean, median and optimality gap of normalised scores with their intervals.
 
     Args:
@@ -51,18 +63,22 @@ def aggregate_plot(rows: Sequence[Row], compared: Comparison, path: str | os.Pat
       compared: what they are of.
     """
     shown = {row["optimizer"]: row for row in _overall(rows, compared)}
-    figure = plot_style.new_figure(_height(shown, panels=2))
+    looks = _of(compared, looks)
+    figure = plot_style.new_figure(_height(_labels(shown, compared, looks), panels=2))
     axes = figure.subplots(2, 2, sharey=True)
     for axis, (name, title) in zip(axes.flat, _TITLES.items(), strict=True):
         better = "lower is better" if name == "optimality_gap" else "higher is better"
-        _draw_rows(axis, shown, name, compared, f"{title} ({better})")
+        _draw_rows(axis, shown, name, compared, looks, f"{title} ({better})")
     seeds = plot_style.seeds_heading([row["seeds"] for row in shown.values()], "95 % interval")
     figure.supxlabel(_score_label(compared, "score", seeds), fontsize=FONT)
     plot_style.save(figure, path)
 
 
 def improvement_plot(
-    rows: Sequence[Row], compared: Comparison, path: str | os.PathLike[str]
+    rows: Sequence[Row],
+    compared: Comparison,
+    path: str | os.PathLike[str],
+    looks: Looks | None = None,
 ) -> None:
     """Plots the probability that a run of each optimizer scores more than the normaliser's.
 
@@ -74,9 +90,10 @@ def improvement_plot(
     }
     if not shown:
         raise ValueError(f"there is nothing to compare with {compared.by}: run other optimizers")
-    figure = plot_style.new_figure(_height(shown, panels=1))
+    looks = _of(compared, looks)
+    figure = plot_style.new_figure(_height(_labels(shown, compared, looks), panels=1))
     axis = figure.subplots()
-    _draw_rows(axis, shown, "improvement", compared, _where(compared))
+    _draw_rows(axis, shown, "improvement", compared, looks, _where(compared, looks))
     axis.axvline(0.5, color=GREY, lw=1.0, ls="--", zorder=0)
     axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel(
@@ -86,7 +103,9 @@ def improvement_plot(
     plot_style.save(figure, path)
 
 
-def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
+def profile_plot(
+    compared: Comparison, path: str | os.PathLike[str], looks: Looks | None = None
+) -> None:
     """Plots the share of runs whose normalised score is above each threshold.
 
     Bands are pointwise 95 % intervals; an optimizer with a single seed has none.
@@ -96,20 +115,24 @@ def profile_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
     thresholds = np.linspace(low, high + 0.02 * (high - low), 201)
     figure = plot_style.new_figure(AXES)
     axis = figure.add_subplot()
-    for name, style in plot_style.optimizer_styles(compared.optimizers).items():
+    looks = _of(compared, looks)
+    for name in compared.optimizers:
         scores = compared.scores[name]
         if len(scores) >= bootstrap.LEAST_SEEDS:
             band: bootstrap.Band = bootstrap.performance_profile(scores, thresholds)
         else:
             band = np.mean(scores.ravel()[:, None] > thresholds, axis=0), None, None
-        plot_style.draw_line(axis, thresholds, band, style, name)
-    title = f"Performance profile, {_where(compared)}"
+        label = looks.label(name, compared.tasks)
+        plot_style.draw_line(axis, thresholds, band, looks.styles[name], label)
+    title = f"Performance profile, {_where(compared, looks)}"
     plot_style.dress(axis, title, _score_label(compared, "threshold"), "share of runs above it")
     heading = plot_style.seeds_heading(map(len, compared.scores.values()), "95 % interval")
     plot_style.save_with_legend(figure, path, heading)
 
 
-def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
+def efficiency_plot(
+    compared: Comparison, path: str | os.PathLike[str], looks: Looks | None = None
+) -> None:
     """Plots the IQM of normalised returns over tasks and seeds against training.
 
     Raises:
@@ -119,12 +142,14 @@ def efficiency_plot(compared: Comparison, path: str | os.PathLike[str]) -> None:
         raise ValueError("there are no curves over all tasks to plot")
     figure = plot_style.new_figure(AXES)
     axis = figure.add_subplot()
-    for name, style in plot_style.optimizer_styles(compared.optimizers).items():
+    looks = _of(compared, looks)
+    for name in compared.optimizers:
         band = bootstrap.curve_of_seeds(compared.curves[name])
-        plot_style.draw_line(axis, compared.points, band, style, name)
+        label = looks.label(name, compared.tasks)
+        plot_style.draw_line(axis, compared.points, band, looks.styles[name], label)
     axis.axhline(1.0, color=GREY, lw=1.0, ls=":")
     x_label = "environment steps" if compared.points_are_steps else "share of training (%)"
-    title = f"Sample efficiency, {_where(compared)}"
+    title = f"Sample efficiency, {_where(compared, looks)}"
     plot_style.dress(axis, title, x_label, _score_label(compared, "return"))
     if compared.points_are_steps:
         axis.xaxis.set_major_formatter(plot_style.engineering())
@@ -138,9 +163,13 @@ def _overall(rows: Sequence[Row], compared: Comparison) -> list[Row]:
     return [row for row in rows if row["task"] == task]
 
 
-def _where(compared: Comparison) -> str:
+def _of(compared: Comparison, looks: Looks | None) -> Looks:
+    return plain(compared.optimizers) if looks is None else looks
+
+
+def _where(compared: Comparison, looks: Looks) -> str:
     if len(compared.tasks) == 1:
-        return textwrap.fill(compared.tasks[0], 60)
+        return textwrap.fill(looks.task(compared.tasks[0]), 60)
     return f"over {len(compared.tasks)} tasks"
 
 
@@ -149,15 +178,23 @@ def _score_label(compared: Comparison, what: str, more: str = "") -> str:
     return f"normalised {what} ({details})"
 
 
-def _height(shown: Mapping[str, Row], panels: int) -> float:
-    lines = max(len(textwrap.wrap(name, _LABEL)) for name in shown)
-    return 0.5 + panels * (0.55 + (0.12 + 0.15 * lines) * len(shown))
+def _labels(names: Iterable[str], compared: Comparison, looks: Looks) -> list[str]:
+    return [textwrap.fill(looks.label(name, compared.tasks), _LABEL) for name in names]
+
+
+def _height(labels: Sequence[str], panels: int) -> float:
+    lines = max(label.count("\n") + 1 for label in labels)
+    return 0.5 + panels * (0.55 + (0.12 + 0.15 * lines) * len(labels))
 
 
 def _draw_rows(
-    axis: "Axes", shown: Mapping[str, Row], column: str, compared: Comparison, title: str
+    axis: "Axes",
+    shown: Mapping[str, Row],
+    column: str,
+    compared: Comparison,
+    looks: Looks,
+    title: str,
 ) -> None:
-    styles = plot_style.optimizer_styles(compared.optimizers)
-    of_shown = {name: styles[name] for name in shown}
-    labels = [textwrap.fill(name, _LABEL) for name in shown]
+    of_shown = {name: looks.styles[name] for name in shown}
+    labels = _labels(shown, compared, looks)
     plot_style.draw_intervals(axis, shown, column, of_shown, labels, title)

@@ -5,6 +5,7 @@ readers can tell apart (Okabe and Ito 2008), and a marker for each optimizer bes
 grey prints can be read.
 """
 
+import contextlib
 import math
 import os
 import textwrap
@@ -16,7 +17,7 @@ import numpy as np
 
 from meta import results
 from meta.results.bootstrap import Band
-from meta.runs import atomic
+from meta.runs import atomic, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,9 @@ VERMILLION, PURPLE = "#D55E00", "#CC79A7"
 # Grey stands in for the palette's yellow, which is too pale for lines on white.
 COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+_METADATA: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 class Style(NamedTuple):
@@ -61,31 +65,42 @@ _FIXED = {
 }
 
 
-def optimizer_styles(names: Iterable[str]) -> dict[str, Style]:
+def optimizer_styles(
+    names: Iterable[str],
+    families: Mapping[str, str] | None = None,
+    same: Mapping[str, str] | None = None,
+) -> dict[str, Style]:
     """A style for each optimizer, no two the same.
 
-    Known optimizers always look the same. Others take, in alphabetical order, the pairs of
-    colour and marker that are free, first those whose colour nobody has. An untrained control
-    looks like its optimizer, but dashed.
+    Known optimizers always look the same, and so does the first of a known family under another
+    name. Others take, in alphabetical order, the pairs of colour and marker that are free, first
+    those whose colour nobody has. An untrained control looks like its optimizer, but dashed.
+
+    Args:
+      families: of optimizers by name (``learned_opt.names``), as far as they are known.
+      same: name -> the one of another name that is the same optimizer: they share the colour.
 
     Raises:
       ValueError: if there are more optimizers than pairs of colour and marker (56).
     """
-    names = list(dict.fromkeys(names))
+    names, same = list(dict.fromkeys(names)), same or {}
     bases = sorted({results.trained(name) for name in names})
+    apart = [base for base in bases if base not in same]
     taken: dict[str, tuple[str, str]] = {}
-    for base in bases:
-        look = _FIXED.get("".join(filter(str.isalnum, base.lower())))
-        if look is not None and look not in taken.values():
-            taken[base] = look
-    for base in (base for base in bases if base not in taken):
+    for known in ({}, families or {}):
+        for base in (base for base in apart if base not in taken):
+            look = _FIXED.get("".join(filter(str.isalnum, known.get(base, base).lower())))
+            if look is not None and look not in taken.values():
+                taken[base] = look
+    for base in (base for base in [*apart, *same] if base in bases and base not in taken):
         used = list(taken.values())
         free = [(c, m) for m in MARKERS for c in COLORS if (c, m) not in used]
         if not free:
             most = len(COLORS) * len(MARKERS)
             raise ValueError(f"a plot can show {most} optimizers, got {len(bases)}: select fewer")
         colors = [color for color, _ in used]
-        taken[base] = min(free, key=lambda look: colors.count(look[0]))
+        wanted, _ = taken.get(same.get(base, ""), ("", ""))
+        taken[base] = min(free, key=lambda look: (look[0] != wanted, colors.count(look[0])))
     return {
         name: Style(*taken[results.trained(name)], results.is_untrained(name)) for name in names
     }
@@ -102,10 +117,22 @@ def new_figure(height: float) -> "Figure":
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Writes a figure, whole or not at all, in the kind of file that the ending of path says."""
-    kind = Path(path).suffix.lstrip(".") or "png"
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=DPI)
+    """Writes a figure, whole or not at all, in the kind of file that the ending of path says.
+
+    Beside it the kinds that ``outputs.also_as`` asks for, and those that are there already.
+    """
+    path = Path(path)
+    for file in (path, *outputs.beside(path)):
+        kind = file.suffix.lstrip(".") or "png"
+        with atomic.replacing(file) as temporary, _file_settings():
+            figure.savefig(temporary, format=kind, dpi=DPI, metadata=_METADATA.get(kind))
+
+
+def _file_settings() -> contextlib.AbstractContextManager[None]:
+    """What vector graphics are written with: TrueType letters, and the same plot the same file."""
+    import matplotlib as mpl
+
+    return mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "lopt-rl"})
 
 
 def save_with_legend(
@@ -142,36 +169,33 @@ def legend_below(axis: "Axes", width: float, heading: str | None = None) -> floa
 
     Args:
       axis: with its data drawn.
-      width: inches that the legend may take.
+      width: inches that the legend may take; labels are broken into lines where they must be.
       heading: above the entries, if any.
 
     Returns:
       The legend's height in inches, to be added to the figure's.
     """
-    sample = 0.62  # inches that a line's sample and the space beside it take
     handles, names = axis.get_legend_handles_labels()
-    labels = [textwrap.fill(name, int((width - sample) / LETTER)) for name in names]
-    widths = [sample + LETTER * max(map(len, label.splitlines())) for label in labels]
-    dealt: list[np.ndarray] = []
-    for columns in (3, 2, 1):
-        # As matplotlib deals entries out: column by column, the first ones longer by one.
-        dealt = [part for part in np.array_split(np.arange(len(labels)), columns) if len(part)]
-        if sum(max(widths[i] for i in part) for part in dealt) <= width:
+    widest = int(width / LETTER)
+    box = axis.bbox
+    tries = [(3, widest), (2, widest), *((1, letters) for letters in range(widest, 11, -2))]
+    for columns, letters in tries:
+        legend = axis.legend(
+            handles,
+            [textwrap.fill(name, letters) for name in names],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),  # below the label of the x axis
+            ncols=columns,
+            title=heading and textwrap.fill(heading, letters),
+            fontsize=FONT,
+            title_fontsize=FONT,
+            frameon=False,
+        )
+        # Measured, as letters differ in width.
+        box = legend.get_window_extent().transformed(axis.figure.dpi_scale_trans.inverted())
+        if box.width <= width:
             break
-    axis.legend(
-        handles,
-        labels,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),  # below the label of the x axis
-        ncols=columns,
-        title=heading,
-        fontsize=FONT,
-        title_fontsize=FONT,
-        frameon=False,
-    )
-    heights = [len(label.splitlines()) for label in labels]
-    lines = max(sum(heights[i] for i in part) for part in dealt) + (heading is not None)
-    return 0.1 + 0.19 * float(lines)
+    return 0.1 + box.height
 
 
 def draw_line(

@@ -16,11 +16,14 @@ import numpy as np
 from agents import task_presets
 from meta import results
 from meta.results import bootstrap, plot_style
+from meta.results.looks import Looks, of_table, plain
 from meta.results.plot_style import AXES, BLACK, BLUE, FONT, GREY, ORANGE, VERMILLION, WIDTH
 from third_party.published import Published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_MARGIN = 0.9  # inches of half a page's width that labels and ticks beside axes take
 
 Rows = Sequence[Mapping[str, float]]  # of a run's metrics table, one for each meta-step
 
@@ -50,6 +53,7 @@ def return_curves_plot(
     task: str,
     path: str | os.PathLike[str],
     references: Sequence[Published] = (),
+    looks: Looks | None = None,
 ) -> None:
     """Plots the IQM of the returns over seeds against environment steps, for each optimizer.
 
@@ -59,14 +63,16 @@ def return_curves_plot(
     Args:
       table: the logged points.
       references: published final returns on this task, drawn as dotted lines.
+      looks: of all optimizers that are shown together; None: those of the table.
 
     Raises:
       ValueError: if the task has no results, or naming the optimizer, for failed runs and for
         seeds that were not logged at the same points.
     """
     figure = plot_style.new_figure(AXES)
-    title = textwrap.fill(task, 80)
-    heading = _draw_curves(figure.add_subplot(), table, task, title, references)
+    looks = of_table(table, looks)
+    title = textwrap.fill(looks.task(task), 80)
+    heading = _draw_curves(figure.add_subplot(), table, task, title, looks, references)
     plot_style.save_with_legend(figure, path, heading)
 
 
@@ -74,12 +80,14 @@ def interval_plot(
     summary: Sequence[Mapping[str, Any]],
     path: str | os.PathLike[str],
     references: Sequence[Published] = (),
+    looks: Looks | None = None,
 ) -> None:
     """Plots the IQM of the last returns with its interval, for each optimizer and task.
 
     Args:
       summary: rows of ``summary.summary``. Untrained controls have hollow markers.
       references: published final returns, drawn as stars in rows of their own.
+      looks: of all optimizers that are shown together; None: those of the rows.
 
     Raises:
       ValueError: if there are no rows.
@@ -91,16 +99,18 @@ def interval_plot(
     lines = math.ceil(len(tasks) / 3)
     columns = math.ceil(len(tasks) / lines)  # four tasks are two by two
     published = list(dict.fromkeys(map(reference_label, references)))
-    labels = [textwrap.fill(name, 24) for name in [*optimizers, *published]]
+    looks = plain(optimizers) if looks is None else looks
+    names = [looks.label(name, _tasks_of(name, summary)) for name in optimizers]
+    labels = [textwrap.fill(name, 24) for name in [*names, *published]]
     letters = [max(map(len, label.splitlines())) for label in labels]
     title_width = int((WIDTH / plot_style.LETTER - max(letters)) / columns) - 2
-    titles = [_interval_title(summary, task, title_width) for task in tasks]
+    titles = [_interval_title(summary, task, looks.task(task), title_width) for task in tasks]
     title_lines = max(title.count("\n") + 1 for title in titles)
     row_height = 0.1 + 0.15 * max(label.count("\n") + 1 for label in labels)
     panel_height = 0.5 + 0.17 * title_lines + row_height * len(labels)
     figure = plot_style.new_figure(0.3 + lines * panel_height)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    styles = plot_style.optimizer_styles(optimizers)
+    styles = {name: looks.styles[name] for name in optimizers}
     for axis, task, title in zip(axes.flat, tasks, titles, strict=False):
         rows = {row["optimizer"]: row for row in summary if row["task"] == task}
         for value in references:
@@ -117,18 +127,24 @@ def interval_plot(
 
 
 def overview_plot(
-    rows: Rows, table: results.Table, task: str, path: str | os.PathLike[str]
+    rows: Rows,
+    table: results.Table,
+    task: str,
+    path: str | os.PathLike[str],
+    looks: Looks | None = None,
 ) -> None:
     """Plots evolution and the return curves of a task side by side.
 
     Args and errors are those of ``evolution_plot`` and ``return_curves_plot``.
     """
+    looks = of_table(table, looks)
     figure = plot_style.new_figure(AXES)
     left, right = figure.subplots(1, 2)
     _draw_evolution(left, rows)
-    heading = _draw_curves(right, table, task, textwrap.fill(task, 36))
-    legend = plot_style.legend_below(left, WIDTH / 2)
-    legend = max(legend, plot_style.legend_below(right, WIDTH / 2, heading))
+    heading = _draw_curves(right, table, task, textwrap.fill(looks.task(task), 36), looks)
+    width = WIDTH / 2 - _MARGIN
+    legend = plot_style.legend_below(left, width)
+    legend = max(legend, plot_style.legend_below(right, width, heading))
     figure.set_figheight(AXES + legend)
     plot_style.save(figure, path)
 
@@ -172,6 +188,7 @@ def _draw_curves(
     table: results.Table,
     task: str,
     title: str,
+    looks: Looks,
     references: Sequence[Published] = (),
 ) -> str:
     """Returns the legend's heading."""
@@ -180,17 +197,16 @@ def _draw_curves(
         raise ValueError(f"no results for task {task!r}; the table has {table.tasks()}")
     curves = {name: results.curves(table, task, name) for name in optimizers}
     counts = {len(returns) for _, returns in curves.values()}
-    # Styles for all of the table, so that an optimizer looks the same on each of its tasks.
-    styles = plot_style.optimizer_styles(table.optimizers())
     for name, (env_steps, returns) in curves.items():
         seeds = len(returns)
-        label = name if len(counts) == 1 else f"{name} ({seeds} seed{'s' * (seeds > 1)})"
+        label = looks.label(name, [task])
+        label += "" if len(counts) == 1 else f" ({seeds} seed{'s' * (seeds > 1)})"
         try:
             bootstrap.refuse_failures(returns, "returns")
         except ValueError as error:
             raise ValueError(f"optimizer {label!r}: {error}") from error
         band = bootstrap.curve_of_seeds(returns)
-        plot_style.draw_line(axis, env_steps, band, styles[name], label)
+        plot_style.draw_line(axis, env_steps, band, looks.styles[name], label)
     for number, value in enumerate(references):
         gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
         axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))
@@ -208,9 +224,15 @@ def _axis_labels(table: results.Table, task: str) -> tuple[str, str]:
     return "environment steps", "episode return"
 
 
-def _interval_title(summary: Sequence[Mapping[str, Any]], task: str, letters: int) -> str:
+def _tasks_of(optimizer: str, summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [row["task"] for row in summary if row["optimizer"] == optimizer]
+
+
+def _interval_title(
+    summary: Sequence[Mapping[str, Any]], task: str, shown: str, letters: int
+) -> str:
     """The task and how long its runs were, in lines of so many letters."""
     steps = sorted({row["env_steps"] for row in summary if row["task"] == task})
     write = plot_style.engineering()
     span = " to ".join(dict.fromkeys(write(count) for count in (steps[0], steps[-1])))
-    return f"{textwrap.fill(task, max(letters, 8))}\n{span} env. steps"
+    return f"{textwrap.fill(shown, max(letters, 8))}\n{span} env. steps"

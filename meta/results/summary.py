@@ -80,14 +80,18 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
 def cells(row: dict[str, Any], mean: str) -> list[str]:
     """A row of a summary as text under ``HEADER``, with its mean as the caller writes it."""
     return [
-        row["task"],
-        row["optimizer"],
+        *names(row),
         str(row["seeds"]),
         f"{row['env_steps']:,}",
         with_interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
         mean,
         with_interval(row["auc_iqm"], row["auc_low"], row["auc_high"]),
     ]
+
+
+def names(row: dict[str, Any]) -> list[str]:
+    """A row's task and optimizer as tables show them (``Looks.shown``), or their plain names."""
+    return [row.get("shown_task", row["task"]), row.get("label", row["optimizer"])]
 
 
 def columns(name: str, estimate: tuple[float, float | None, float | None]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta import results
 from meta.engine import memory
 from meta.engine.population import (
     Engine,
@@ -28,6 +27,7 @@ from meta.engine.population import (
 )
 from meta.engine.tasks import Task
 from meta.results import plots
+from meta.results.looks import Shown
 from meta.runs import progress
 
 KEY_SHARING = ("generation", "pair", "member")
@@ -253,7 +253,7 @@ def plot(
     rows: Sequence[dict[str, float]],
     tasks: Sequence[str],
     path: Path,
-    table: results.Table | None = None,
+    shown: Shown | None = None,
 ) -> None:
     """Draws fitness and held-out returns by generation; see ``OuterLoop.plot``.
 
@@ -261,10 +261,12 @@ def plot(
     there are no rows.
     """
     plots.evolution_plot(rows, path)
-    if table is None:
+    if shown is None:
         return
     for task in tasks:
-        plots.overview_plot(rows, table, task, path.with_name(f"overview_{task}.png"))
+        plots.overview_plot(
+            rows, shown.table, task, path.with_name(f"overview_{task}.png"), shown.looks
+        )
 
 
 def validate(

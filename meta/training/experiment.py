@@ -68,6 +68,7 @@ class _Blocks:
     seed: int = 0
     initial_theta: str = ""
     members_per_device: int = 0
+    mode: str = "full"  # or smoke: of readers' concern alone
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -20,6 +20,7 @@ from meta.evaluation import contestants, reporting, runner, tuning
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.store import Store, slug
 from meta.results import normalised
+from meta.results.looks import Shown
 from meta.runs.workdir import Workdir, read_metrics
 from meta.training.experiment import Experiment
 
@@ -44,7 +45,8 @@ def evaluate_and_report(experiment: Experiment, workdir: str) -> str:
     table, _ = normalised.failures_as_worst(results.read(folder.results))
     rows = read_metrics(folder.metrics)
     names = [task.name for task in experiment.tasks]
-    experiment.outer_loop.plot(rows, names, folder.path / "meta_training.png", table)
+    shown = Shown(table, reporting.folder_looks(Store.of_run(workdir), table))
+    experiment.outer_loop.plot(rows, names, folder.path / "meta_training.png", shown)
     return text
 
 
@@ -73,7 +75,7 @@ def evaluate(experiment: Experiment, workdir: str, rivals: Sequence[Contestant])
     # Results of a theta, or of baselines, that a run which went on for longer has left behind.
     store.drop(store.outdated(runner.cells(asked)))
     runner.evaluate(asked, store)
-    return reporting.write(store, reporting.Wishes(), asked.contestants)
+    return reporting.write(store, reporting.Wishes())
 
 
 def evaluation(
@@ -105,7 +107,8 @@ def _baselines(experiment: Experiment, workdir: str) -> list[Contestant]:
         for name, given in experiment.baselines[task.name].items():
             best = _tuned(experiment, workdir, task, name, given)
             options.setdefault(name, {})[task.name] = best
-    return [contestants.baseline(name, by_task) for name, by_task in options.items()]
+    tuned = bool(experiment.evaluation.learning_rates)
+    return [contestants.baseline(name, by_task, tuned=tuned) for name, by_task in options.items()]
 
 
 def _tuned(

@@ -14,10 +14,10 @@ import jax
 from learned_opt import settings
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
-from meta import results
 from meta.engine.population import Engine, ProgressFunction
 from meta.engine.tasks import Task
 from meta.results import meta_gradient_plots
+from meta.results.looks import Shown
 from meta.training import evolution, meta_gradient
 
 MetaState = Any  # one pytree; a checkpoint is that pytree, and a resumed run continues bit for bit
@@ -73,8 +73,8 @@ class OuterLoop(NamedTuple):
       settings: a frozen dataclass; the config's other fields, with their defaults.
       make: (settings, optimizer, tasks, engines, initial theta or None) -> trainer. Engines are
         one for each task. Raises a ``ValueError`` where something does not fit in memory.
-      plot: (rows of the metrics table, names of tasks, path of a file, results or None): draws
-        how meta-training went; with results it may draw further files beside that one.
+      plot: (rows of the metrics table, names of tasks, path of a file, results as they are shown
+        or None): draws how meta-training went; with results it may draw further files beside it.
       caption: of the plot.
       schedule: defaults of ``Schedule`` that are this loop's own.
       smoke: fields of the config block that make a run of seconds.
@@ -87,7 +87,7 @@ class OuterLoop(NamedTuple):
     make: Callable[
         [Any, LearnedOptimizer, Sequence[Task], Sequence[Engine], MetaParams | None], MetaTrainer
     ]
-    plot: Callable[[Sequence[dict[str, float]], Sequence[str], Path, results.Table | None], object]
+    plot: Callable[[Sequence[dict[str, float]], Sequence[str], Path, Shown | None], object]
     caption: str
     schedule: Mapping[str, Any] = {}
     smoke: Mapping[str, Any] = {}
@@ -201,7 +201,7 @@ register(
         make=lambda settings, optimizer, tasks, engines, theta: meta_gradient.MetaGradientTrainer(
             settings, optimizer, tasks, theta
         ),
-        plot=lambda rows, tasks, path, table: meta_gradient_plots.meta_gradient_plot(
+        plot=lambda rows, tasks, path, shown: meta_gradient_plots.meta_gradient_plot(
             rows, tasks, path
         ),
         caption="outer loss, meta-gradient norm, relative change of theta, and the agents' "

@@ -55,7 +55,7 @@ def test_plain_gradient_descent_follows_the_gradient_all_through_training(finish
     np.testing.assert_allclose([float(row["value"]) for row in found], 1.0, atol=1e-5)
     assert {row["network"] for row in found} == {"all", "actor", "critic"}
     assert [int(row["env_steps"]) for row in found[:3]] == [32, 64, 96]
-    assert "| cos_gradient | all | sgd | 1 (1 to 1) |" in text
+    assert "| cos_gradient | all | sgd, 0.01 default | 1 (1 to 1) |" in text
 
 
 def test_everything_is_left_behind(finished):

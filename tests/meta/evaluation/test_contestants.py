@@ -33,8 +33,8 @@ def test_hyperparameters_stand_behind_a_colon(text, name, expected):
 
 def test_values_that_were_given_are_not_replaced_by_tuned_ones():
     assert resolve("adam:learning_rate=0.5").hyperparameters("breakout")["b2"] == 0.999
-    assert not resolve("adam:learning_rate=0.5").lacks_preset("catch")
-    assert resolve("adam").lacks_preset("catch")
+    assert resolve("adam:learning_rate=0.5").origin("catch") == "given"
+    assert resolve("adam").origin("catch") == "default"
 
 
 def test_a_folder_stands_for_what_was_made_in_it(tmp_path):

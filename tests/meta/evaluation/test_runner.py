@@ -132,7 +132,7 @@ def test_an_evaluation_leaves_what_it_promises(finished):
     left = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert left == {
         "config.json", "manifest.json", "chunks", "results.csv", "summary.csv", "summary.md",
-        "stamp.json", "intervals.png", "returns_catch.png",
+        "stamp.json", "intervals.png", "returns_catch.png", "optimizers",
     }  # fmt: skip
     assert (folder / "summary.md").read_text() == text
     table = results.read(folder / "results.csv")

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from meta import results
-from meta.report import agents, frames, returns, sources, writer
+from meta.report import agents, returns, sources, writer
+from meta.report.films import frames
 from meta.report.page import figure
 from meta.runs.workdir import WorkdirError
 from tests.meta import browser

@@ -3,6 +3,7 @@
 Axes: T steps, B environments that are watched side by side.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +15,8 @@ from agents.base import TrainState
 from agents.environments.brax_suite import BraxEnvironment
 from agents.environments.gridworld import Gridworld
 from agents.environments.open_gridworld import OpenGridworld
-from meta.report import frames
-from meta.report.frames import Map, Sticks
+from meta.report.films import classic_control, frames
+from meta.report.films.frames import Map, Sticks
 
 WATCHED = 16  # B
 MAX_STEPS = 300  # T
@@ -37,10 +38,23 @@ class Footage(NamedTuple):
     ended: bool
 
 
-def can_draw(env: Any) -> bool:
-    """Whether there is a drawing for an environment."""
+def what_is_drawn(env: Any) -> str:
+    """What a reader has to know of an environment's drawing; empty where it speaks for itself."""
+    if _as_bars(env):
+        return "Bars: the first numbers that the agent sees, each divided by its largest size"
+    return ""
+
+
+def _as_bars(env: Any) -> bool:
     known = isinstance(env, OpenGridworld | BraxEnvironment | Gridworld)
-    return known or len(env.spec.observation_shape) in (2, 3)
+    is_map = len(env.spec.observation_shape) in (2, 3)
+    return not (known or is_map or _scene(env))
+
+
+def _scene(env: Any) -> Callable[[np.ndarray], frames.Scene] | None:
+    suite, _, _ = env.spec.name.partition("/")
+    name = task_presets.short_name(env.spec.name)
+    return classic_control.SCENES.get(name) if suite == "gymnax" else None
 
 
 def watch(agent: ActorCriticAgent, state: TrainState, key: jax.Array) -> Footage:
@@ -116,7 +130,7 @@ def _look(env: Any, env_state: Any, observation: jax.Array) -> Any:
 
 
 def draw(env: Any, footage: Footage) -> bytes:
-    """A GIF of an episode in an environment that ``can_draw`` accepts.
+    """A GIF of an episode; where an environment has no drawing, of what the agent sees.
 
     Raises:
       ValueError: a robot without shapes, or nothing finite to draw.
@@ -128,7 +142,12 @@ def draw(env: Any, footage: Footage) -> bytes:
         return frames.stick_animation(_sticks(env, looks), returns, every)
     if isinstance(env, OpenGridworld):
         return frames.map_animation(_open_gridworld(env, looks), returns, every)
-    return frames.map_animation(_channels(env, looks["observation"]), returns, every)
+    seen = looks["observation"]
+    scene = _scene(env) or (classic_control.bars if _as_bars(env) else None)
+    if scene is not None:
+        shown = scene(seen)
+        return frames.scene_animation(shown, len(seen), returns, every)
+    return frames.map_animation(_channels(env, seen), returns, every)
 
 
 def _channels(env: Any, observations: np.ndarray) -> Map:

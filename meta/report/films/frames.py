@@ -58,6 +58,42 @@ class Sticks(NamedTuple):
     radii: np.ndarray
 
 
+class Line(NamedTuple):
+    """A moving line.
+
+    Attributes:
+      points: ``[T, K, 2]``, across and up; ``[1, K, 2]`` if it stands still.
+      width: in the same unit; at least a pixel is drawn.
+      thing: whose colour it has; None: that of walls.
+    """
+
+    points: np.ndarray
+    width: float
+    thing: int | None
+
+
+class Dot(NamedTuple):
+    """A moving disc: ``centres`` ``[T, 2]``; else as ``Line``."""
+
+    centres: np.ndarray
+    radius: float
+    thing: int | None
+
+
+class Scene(NamedTuple):
+    """Lines and, over them, discs.
+
+    Attributes:
+      bounds: left, bottom, right and top of what is shown.
+      stretch: whether both directions have scales of their own.
+    """
+
+    lines: list[Line]
+    dots: list[Dot]
+    bounds: tuple[float, float, float, float]
+    stretch: bool = False
+
+
 def from_channels(observations: np.ndarray, names: Sequence[str]) -> Map:
     """A map from observations ``[T, rows, columns, channels]``: the first channel is on top."""
     cells = np.full(observations.shape[:3], -1)
@@ -138,6 +174,46 @@ def stick_animation(shown: Sticks, returns: np.ndarray, every: int) -> bytes:
                 pen.ellipse((x - size, z - size, x + size, z + size), fill=_color(stick))
 
     return _animate((width, height + _HEAD // 2), len(ends), draw, returns, every)
+
+
+def scene_animation(shown: Scene, length: int, returns: np.ndarray, every: int) -> bytes:
+    """A GIF of a scene.
+
+    Args:
+      length: T, how many frames there are.
+      returns, every: see ``map_animation``.
+
+    Raises:
+      ValueError: there are no frames, or positions are not finite.
+    """
+    from PIL import ImageDraw
+
+    if not all(np.isfinite(part[0]).all() for part in (*shown.lines, *shown.dots)):
+        raise ValueError("the simulation left the finite numbers")
+    left, bottom, right, top = shown.bounds
+    width, height = _STICK
+    scales = np.array([width / (right - left), (height - _HEAD) / (top - bottom)])
+    if not shown.stretch:
+        scales = np.full(2, scales.min())
+    middle = np.array([(left + right) / 2, (bottom + top) / 2])
+    centre = np.array([width / 2, _HEAD + (height - _HEAD) / 2])
+
+    def at(points: np.ndarray, frame: int) -> np.ndarray:
+        return centre + (points[frame % len(points)] - middle) * scales * [1, -1]
+
+    def fill(thing: int | None) -> int:
+        return _WALL if thing is None else _color(thing)
+
+    def draw(pen: ImageDraw.ImageDraw, frame: int) -> None:
+        for points, thick, thing in shown.lines:
+            drawn = [tuple(point) for point in at(points, frame).tolist()]
+            pen.line(drawn, fill=fill(thing), width=max(2, round(thick * scales[0])))
+        for centres, radius, thing in shown.dots:
+            x, y = at(centres, frame)
+            size = max(2.0, radius * scales[0])
+            pen.ellipse((x - size, y - size, x + size, y + size), fill=fill(thing))
+
+    return _animate((width, height), length, draw, returns, every)
 
 
 def _project(ends: np.ndarray) -> np.ndarray:

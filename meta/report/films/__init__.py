@@ -1,0 +1,1 @@
+"""Films of agents: an episode watched, and drawn."""
