@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 
 import learned_opt
-from configs import blocks, demo
-from meta.training import evolution, experiment
+from lopt_rl.configs import blocks, demo
+from lopt_rl.meta.training import evolution, experiment
 
 
 def network(features):

@@ -19,7 +19,7 @@ from rejax.algos.algorithm import register_init
 from rejax.algos.ppo import PPO
 
 import learned_opt
-from meta.results import bootstrap
+from lopt_rl.meta.results import bootstrap
 
 _OPTIMIZER = flags.DEFINE_string(
     "optimizer", str(pathlib.Path(__file__).with_name("cartpole_open.npz")), "Optimizer file."

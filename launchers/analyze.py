@@ -21,11 +21,13 @@ ARGUMENTS = define(
     *shared(
         *RUNS,
         "untrained",
+        "like",
         task={
             "help": "Repeatable: an environment, e.g. breakout; or a dataset: digits or tfds/NAME."
         },
         agent={
-            "help": "ppo or a2c, with the paper's settings; datasets are learned by supervised."
+            "help": "ppo (if empty) or a2c, with the paper's settings; datasets are learned by "
+            "supervised."
         },
         num_seeds={"default": 4},
         untrained={"default": False, "help": "Analyse untrained controls, too."},

@@ -98,6 +98,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     first = flags.FlagValues()
     first.set_gnu_getopt(True)
     _define_flags(first)
+    from launchers import values
+
     try:
         first(argv, known_only=True)
         _start(first)
@@ -105,7 +107,11 @@ def _parse_flags(argv: list[str]) -> list[str]:
             import_module(name)
         return list(flags.FLAGS(argv))
     except flags.Error as error:
+        values.explain(argv)
         raise ValueError(f"{error}; --help lists the flags") from error
+    except (AttributeError, KeyError, TypeError):  # ml_collections', of an override
+        values.explain(argv)
+        raise
     except SystemExit as stop:
         # absl's --help ends with 1, as if something had gone wrong.
         sys.exit(0 if stop.code == 1 else stop.code)

@@ -4,14 +4,13 @@ python launchers/compare.py --config=configs/compare_es_meta_gradient.py --workd
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 import meta
-from launchers import command_line
+from launchers import command_line, values
 from launchers.flag_groups import define, shared
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The study, e.g. configs/compare_es_meta_gradient.py (or ...py:smoke)."
+CONFIG = values.define_config(
+    "The study: a name (compare_es_meta_gradient, or ...:smoke) or a file."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The study's folder; one begun there goes on.")
 ARGUMENTS = define(*shared("also_as"))

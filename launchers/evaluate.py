@@ -11,7 +11,14 @@ from launchers import command_line
 from launchers.flag_groups import RUNS, Flag, define, shared
 
 ARGUMENTS = define(
-    *shared(*RUNS, "untrained", "reference"),
+    *shared(*RUNS, "untrained", "reference", "like"),
+    Flag(
+        "tune_baselines",
+        False,
+        "First tune handcrafted optimizers where no tuned values are known: six learning rates "
+        "with and without annealing, four seeds each; kept in tuning/ of the folder.",
+        flags.DEFINE_boolean,
+    ),
     Flag(
         "neutral_dormancy",
         False,

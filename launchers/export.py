@@ -4,8 +4,6 @@ python launchers/export.py --optimizer=adam --task=breakout --total_timesteps=1e
     --num_steps=1e5 --out=runs/breakout_experience
 """
 
-from absl import flags
-
 import meta
 from launchers import command_line, values
 from launchers.flag_groups import AGENT, ONE, Flag, define, shared
@@ -37,7 +35,7 @@ ARGUMENTS = define(
         "num_envs",
         0,
         "Environments that are recorded after training; 0: as many as it trains in.",
-        flags.DEFINE_integer,
+        values.define_whole_number,
     ),
     Flag(
         "file_format",

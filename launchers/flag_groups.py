@@ -20,7 +20,7 @@ class Flag(NamedTuple):
     Attributes:
       name: of the flag.
       default, help: as absl takes them.
-      define: absl's function that declares it, e.g. ``flags.DEFINE_integer``.
+      define: absl's function that declares it, e.g. ``flags.DEFINE_boolean``.
       argument: what it is called in Python; empty: as the flag.
       read: (name of the flag, value) -> the argument; None leaves the argument out.
     """
@@ -38,8 +38,9 @@ _SHARED = (
         "optimizer",
         [],
         "Repeatable: a handcrafted optimizer (adam: the paper's values for each task; "
-        "adam:breakout: those for Breakout), a preset file, an optimizer file or published "
-        "weights; LABEL=... names it in the results.",
+        "adam:breakout: those for Breakout; adam:learning_rate=1e-3,anneal=true; any of optax), a "
+        "preset file, an optimizer file, the folder of a run or published weights; LABEL=... "
+        "names it in the results.",
         flags.DEFINE_multi_string,
         "optimizers",
     ),
@@ -50,8 +51,14 @@ _SHARED = (
         flags.DEFINE_multi_string,
         "tasks",
     ),
-    Flag("agent", "ppo", "ppo or a2c, with the paper's settings for the task."),
-    Flag("num_seeds", 8, "Seeds per optimizer and task.", flags.DEFINE_integer),
+    Flag("agent", "", "ppo (if empty) or a2c, with the paper's settings for the task."),
+    Flag(
+        "like",
+        "",
+        "The folder of a meta-training or study, or an optimizer file: evaluate as there, with "
+        "its tasks, agents and horizons where no other flag says otherwise.",
+    ),
+    Flag("num_seeds", 8, "Seeds per optimizer and task.", values.define_whole_number),
     Flag(
         "total_timesteps",
         "",
@@ -60,13 +67,13 @@ _SHARED = (
     ),
     Flag("workdir", None, "The folder that keeps everything."),
     Flag("untrained", True, "Run untrained controls of learned optimizers.", flags.DEFINE_boolean),
-    Flag("seed", 0, "Of all randomness.", flags.DEFINE_integer),
-    Flag("points", 40, "Logged points of each learning curve.", flags.DEFINE_integer),
+    Flag("seed", 0, "Of all randomness.", values.define_whole_number),
+    Flag("points", 40, "Logged points of each learning curve.", values.define_whole_number),
     Flag(
         "chunk",
         0,
         "Seeds that a device runs at once; 0: what fits.",
-        flags.DEFINE_integer,
+        values.define_whole_number,
         "seeds_per_device",
     ),
     Flag(

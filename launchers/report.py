@@ -32,7 +32,7 @@ ARGUMENTS = define(
         "agents_per_task",
         2,
         "How many optimizers' agents to show of a folder on each task.",
-        flags.DEFINE_integer,
+        values.define_whole_number,
     ),
 )
 

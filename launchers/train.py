@@ -4,15 +4,12 @@ python launchers/train.py --config=configs/demo.py --workdir=runs/demo
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 import meta
-from launchers import command_line
+from launchers import command_line, values
 from launchers.flag_groups import define, shared
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/ant_open.py or configs/ant_open.py:smoke."
-)
+CONFIG = values.define_config("The experiment: a name (ant_open, ant_open:smoke) or a file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; a run begun there goes on.")
 ARGUMENTS = define(*shared("also_as"))
 

@@ -10,7 +10,7 @@ python launchers/tune.py --optimizer=adam --task=breakout --search=random --num_
 from absl import flags
 
 import meta
-from launchers import command_line
+from launchers import command_line, values
 from launchers.flag_groups import ONE, RUNS, Flag, define, shared
 
 ARGUMENTS = define(
@@ -29,7 +29,7 @@ ARGUMENTS = define(
         chunk={"help": "Runs that a device does at once; 0: what fits."},
     ),
     Flag("search", "grid", "grid: all combinations; random: draws."),
-    Flag("num_samples", 32, "Draws of a random search.", flags.DEFINE_integer),
+    Flag("num_samples", 32, "Draws of a random search.", values.define_whole_number),
     Flag("criterion", "final_return", "final_return, or area: the mean return over training."),
 )
 SPACE = define(
@@ -48,10 +48,16 @@ SPACE = define(
 )
 
 
+OTHERS = flags.DEFINE_multi_string(
+    "hyperparameter", [], "Repeatable: another one and its values, e.g. momentum=0.5,0.9."
+)
+
+
 def main(words: list[str]) -> None:
     del words
     arguments = ARGUMENTS()
-    meta.tune(space=SPACE(), **arguments)
+    others = values.texts_by_name("hyperparameter", OTHERS.value)
+    meta.tune(space={**SPACE(), **others}, **arguments)
     command_line.show(arguments["workdir"])
 
 

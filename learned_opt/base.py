@@ -26,6 +26,7 @@ noise                optional, a tree like ``params`` of N(0, 1) draws, used in
 ===================  ==========================================================
 """
 
+import collections
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,6 +36,9 @@ import optax
 
 MetaParams = Any  # theta: a pytree of float32 arrays, possibly empty
 Params = Any  # weights of an agent: a pytree of arrays
+
+# What arrays are called in the boxes that Flax (``value``) and Haliax (``array``) put them in.
+_BOX_ATTRIBUTES = ("value", "array")
 
 CONTEXT_NAMES = (
     "key",
@@ -90,6 +94,47 @@ def key_names(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
+def leaf_names(tree: Any) -> list[tuple[str, ...]]:
+    """For each leaf the names along its path, less those of boxes around single arrays.
+
+    ``nnx.Variable``, ``nn.Partitioned`` and their like wrap an array into a node with one
+    child. That child is reached by an attribute (``value``) or has no name at all; neither
+    tells anything, and a layer would no longer be the parent of its arrays. So a tree of
+    boxes has the names of the tree without them.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    children = collections.Counter(path[:end] for path in paths for end in range(len(path)))
+    names = []
+    for path in paths:
+        end = len(path)
+        while end and _is_box(path[end - 1]) and children[path[: end - 1]] == 1:
+            end -= 1
+        names.append(key_names(path[:end]))
+    return names
+
+
+def _is_box(entry: Any) -> bool:
+    """Whether a path's last entry is what boxes have; that it has no siblings is not seen here."""
+    if isinstance(entry, jax.tree_util.GetAttrKey):
+        return entry.name in _BOX_ATTRIBUTES
+    return isinstance(entry, jax.tree_util.FlattenedIndexKey)
+
+
+def unmasked(tree: Any, like: Any) -> Any:
+    """``tree`` less what ``optax.masked`` and ``optax.partition`` have taken out of ``like``.
+
+    They mask gradients, parameters and states, but not what else is passed to ``update``.
+    """
+
+    def is_mask(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    if not any(map(is_mask, jax.tree.leaves(like, is_leaf=is_mask))):
+        return tree
+    kept = lambda node, part: node if is_mask(node) else part  # noqa: E731
+    return jax.tree.map(kept, like, tree, is_leaf=is_mask)
+
+
 def _natural_order(name: str) -> tuple:
     """Sorts ``Dense_10`` after ``Dense_2``."""
     return tuple(
@@ -112,8 +157,7 @@ def layer_proportions(params: Params) -> Params:
     Returns:
       A tree like ``params`` of Python floats.
     """
-    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-    paths = [key_names(path) for path, _ in flat]
+    paths = leaf_names(params)
     depth = 1 if paths and max(map(len, paths)) > 2 else 0  # of the networks' names
     places = [(path[:depth], _layer_of(path[depth:])) for path in paths]
     layers: dict[tuple[str, ...], set] = {}
@@ -127,7 +171,7 @@ def layer_proportions(params: Params) -> Params:
         )
         last = max(len(ordered) - 1, 1)  # one layer: proportion 0 / 1 = 0
         position.update({(network, layer): index / last for index, layer in enumerate(ordered)})
-    return jax.tree.unflatten(treedef, [position[place] for place in places])
+    return jax.tree.unflatten(jax.tree.structure(params), [position[place] for place in places])
 
 
 def _layer_of(path: tuple[str, ...]) -> tuple[bool, tuple[str, ...]]:

@@ -7,12 +7,15 @@ that elementwise work vectorises over D and the count of operations does not gro
 the count of tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+
+from learned_opt import base
 
 # Keeps second_moment_scale finite where a row is zero over a tensor.
 MOMENT_EPSILON = 1e-5
@@ -55,15 +58,41 @@ def layout_of(tree: Any) -> Layout:
     return Layout(treedef, shapes, dtypes, tuple(int(n) for n in np.cumsum([0, *sizes])))
 
 
+def transformation(
+    init: Callable[[Any], optax.OptState], update: Callable[..., tuple[Any, optax.OptState]]
+) -> optax.GradientTransformationExtraArgs:
+    """An optax transformation, of functions that need at least one parameter.
+
+    A tree of none (a label of ``optax.partition`` that nothing has) gets no updates, and its
+    state is that of one number: arrays without elements are what Orbax refuses to save. The
+    structure of the state must not depend on the parameters, which is what
+    ``optax.tree_utils.tree_map_params`` reads a state by.
+    """
+
+    def init_any(params: Any) -> optax.OptState:
+        return init(params if layout_of(params).num_parameters else jnp.zeros((), jnp.float32))
+
+    def update_any(grads: Any, state: optax.OptState, params: Any = None, **context: Any) -> Any:
+        if not layout_of(grads).num_parameters:
+            return grads, state
+        return update(grads, state, params, **context)
+
+    return optax.GradientTransformationExtraArgs(init_any, update_any)
+
+
 def flatten(tree: Any, layout: Layout) -> jax.Array:
     """The tree as a float32 vector ``[D]``.
 
-    Leaves may be smaller than the layout's shapes if they broadcast against them.
+    Leaves may be smaller than the layout's shapes if they broadcast against them. Where the
+    layout's tree has been masked (``optax.masked``), the tree may be whole.
 
     Raises:
       ValueError: the tree has another structure than the layout.
     """
     leaves, treedef = jax.tree.flatten(tree)
+    if treedef != layout.treedef:
+        like = jax.tree.unflatten(layout.treedef, layout.shapes)
+        leaves, treedef = jax.tree.flatten(base.unmasked(tree, like))
     if treedef != layout.treedef:
         raise ValueError(f"expected a tree like {layout.treedef}, got {treedef}")
     rows = [

@@ -1,34 +1,31 @@
-"""Adam, RMSprop, Lion and SGD of optax as ``LearnedOptimizer``s with empty theta.
+"""Optimizers of optax, and users' own of its kind, as ``LearnedOptimizer``s with empty theta.
 
 Presets are the OPEN paper's tuned values (tables 4 to 6), by environment. Where an
 environment has none of its own, pass hyperparameters instead.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import base
+from learned_opt import base, optax_families, settings
+from learned_opt.names import did_you_mean
+from learned_opt.optax_families import Family
 
 
-class Family(NamedTuple):
-    """A handcrafted optimizer: its optax constructor and its default hyperparameters."""
-
-    constructor: Callable[..., optax.GradientTransformation]
-    defaults: dict[str, float]
+def _curated(constructor: Callable[..., optax.GradientTransformation], **defaults: float) -> Family:
+    return Family(constructor, defaults, optax_families.further_settings(constructor, defaults))
 
 
+# With defaults of RL's. Any other optimizer of optax goes by its own name and defaults.
 FAMILIES = {
-    "adam": Family(optax.adam, {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.999, "eps": 1e-8}),
-    "rmsprop": Family(optax.rmsprop, {"learning_rate": 1e-3, "decay": 0.9, "eps": 1e-8}),
-    "lion": Family(
-        optax.lion, {"learning_rate": 3e-5, "b1": 0.9, "b2": 0.99, "weight_decay": 1e-3}
-    ),
-    "sgd": Family(optax.sgd, {"learning_rate": 1e-2}),
+    "adam": _curated(optax.adam, learning_rate=3e-4, b1=0.9, b2=0.999, eps=1e-8),
+    "rmsprop": _curated(optax.rmsprop, learning_rate=1e-3, decay=0.9, eps=1e-8),
+    "lion": _curated(optax.lion, learning_rate=3e-5, b1=0.9, b2=0.99, weight_decay=1e-3),
+    "sgd": _curated(optax.sgd, learning_rate=1e-2),
 }
 
 
@@ -106,9 +103,52 @@ def scale_by_remaining_training(
         del params
         base.require_context("annealed learning rate", ("training_proportion",), context)
         remaining = 1.0 - share * context["training_proportion"]
-        return jax.tree.map(lambda u: (u * remaining).astype(u.dtype), updates), state
+        return jax.tree.map(lambda u: u * jnp.asarray(remaining, u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def known_names() -> list[str]:
+    """The handcrafted optimizers: those with defaults here, users' own, and optax's."""
+    return [*FAMILIES, *(name for name in optax_families.names() if name not in FAMILIES)]
+
+
+def family(name: str) -> Family:
+    """A handcrafted optimizer; ``ValueError`` if there is none of that name."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if name in optax_families.names() or optax_families.is_excluded(name):
+        return optax_families.get(name)
+    raise ValueError(
+        f"no handcrafted optimizer {name!r}{did_you_mean(name, known_names())}; known: "
+        f"{', '.join(known_names())}"
+    )
+
+
+def spelled(text: str) -> tuple[str, dict[str, Any]] | None:
+    """A handcrafted optimizer as command lines write it, or None for what is none.
+
+    Args:
+      text: ``adam``; ``adam:breakout``, with the values tuned for a task;
+        ``adam:learning_rate=3e-4,anneal=true``, or both: ``adam:breakout,b1=0.8``.
+
+    Returns:
+      Its name, and arguments of ``hyperparameters``.
+
+    Raises:
+      ValueError: an unknown preset or hyperparameter, or a value that is out of range.
+    """
+    name, colon, rest = text.partition(":")
+    if name not in known_names():
+        if optax_families.is_excluded(name):
+            family(name)  # raises with the reason
+        return None
+    given: dict[str, Any] = {}
+    for part in rest.split(",") if colon else ():
+        key, equals, value = part.partition("=")
+        given[key.strip() if equals else "preset"] = value if equals else key.strip()
+    values = hyperparameters(name, **given)
+    return name, {key: given[key] if key == "preset" else values[key] for key in given}
 
 
 def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
@@ -121,19 +161,21 @@ def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
       ValueError: unknown name, preset or hyperparameter.
     """
     task = given.pop("preset", None)
-    if name not in FAMILIES:
-        raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(sorted(FAMILIES))}")
-    values = {**FAMILIES[name].defaults, "anneal": False}
+    kind = family(name)
+    values = {**kind.defaults, "anneal": False}
     if task is not None:
         values.update(preset(name, task))
-    unknown = sorted(set(given) - set(values))
+    takes = {**kind.settings, **values}
+    unknown = sorted(set(given) - set(takes))
     if unknown:
+        hint = did_you_mean(unknown[0], list(takes))
         raise ValueError(
-            f"{name} has no hyperparameter {', '.join(map(repr, unknown))}; "
-            f"it takes: {', '.join(sorted(values))}, preset"
+            f"{name} has no hyperparameter {', '.join(map(repr, unknown))}{hint}; "
+            f"it takes: {', '.join(sorted(takes))}, preset"
         )
-    values.update(given)
-    values["anneal"] = bool(values["anneal"])
+    for key, value in given.items():
+        is_traced = isinstance(value, jax.Array)  # a schedule's, or of a batch of agents
+        values[key] = value if is_traced else settings.like(takes[key], value, f"{name}'s {key}")
     rate = values["learning_rate"]
     if isinstance(rate, (int, float)) and rate <= 0:
         raise ValueError(f"learning_rate must be above 0, got {rate}")
@@ -142,7 +184,7 @@ def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
 
 def _build(name: str, values: dict[str, Any]) -> optax.GradientTransformationExtraArgs:
     anneal = values["anneal"]
-    tx = FAMILIES[name].constructor(**{k: v for k, v in values.items() if k != "anneal"})
+    tx = family(name).constructor(**{k: v for k, v in values.items() if k != "anneal"})
     if anneal is not False:
         tx = optax.chain(tx, scale_by_remaining_training(anneal))
     return optax.with_extra_args_support(tx)
@@ -152,7 +194,7 @@ def make_handcrafted(name: str, **given: Any) -> base.LearnedOptimizer:
     """A handcrafted optimizer with fixed hyperparameters and empty theta.
 
     Args:
-      name: one of ``FAMILIES``.
+      name: one of ``known_names``.
       **given: hyperparameters in place of the defaults; ``preset``, a task whose tuned values
         to start from; ``anneal=True`` brings the learning rate linearly to 0 over the run.
 
@@ -163,15 +205,33 @@ def make_handcrafted(name: str, **given: Any) -> base.LearnedOptimizer:
     return base.LearnedOptimizer(init=lambda key: {}, transform=lambda theta: _build(name, values))
 
 
+def tunable(name: str, values: dict[str, Any]) -> dict[str, float]:
+    """Those of an optimizer's hyperparameters that can differ within one compiled program.
+
+    Args:
+      name: of the optimizer.
+      values: all of them, as ``hyperparameters`` gives them.
+    """
+    numbers = family(name).defaults
+    return {
+        key: float(value)
+        for key, value in values.items()
+        if key == "anneal" or key in numbers or type(value) is float
+    }
+
+
 def make_tunable(name: str, **given: Any) -> base.LearnedOptimizer:
     """The same optimizer with its hyperparameters as theta, a dict of float32 scalars.
 
     So a batch of hyperparameters runs as a batch of theta, in one compiled program.
     Annealing is one of them: ``anneal`` is 1 where the learning rate goes linearly to 0 over
     the run and 0 where it stays, so ``training_proportion`` must be in the update context.
+    What is not ``tunable`` (``nesterov``) is the same for the whole batch.
     """
     values = hyperparameters(name, **given)
+    numbers = tunable(name, values)
+    fixed = {key: value for key, value in values.items() if key not in numbers}
     return base.LearnedOptimizer(
-        init=lambda key: {k: jnp.float32(v) for k, v in values.items()},
-        transform=functools.partial(_build, name),
+        init=lambda key: {k: jnp.float32(v) for k, v in numbers.items()},
+        transform=lambda theta: _build(name, {**fixed, **theta}),
     )

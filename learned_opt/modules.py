@@ -106,7 +106,7 @@ def _from_functions(
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
         update = functools.partial(_update, apply, rule, name, needed, theta)
-        return optax.GradientTransformationExtraArgs(_initial_state, update)
+        return flat.transformation(_initial_state, update)
 
     return base.LearnedOptimizer(
         lambda key: init(key, jnp.zeros(probe.shape, probe.dtype)), transform
@@ -114,7 +114,8 @@ def _from_functions(
 
 
 def _initial_state(params: base.Params) -> ModuleState:
-    return ModuleState(jnp.zeros((len(_DECAYS), flat.layout_of(params).num_parameters)))
+    shape = (len(_DECAYS), flat.layout_of(params).num_parameters)
+    return ModuleState(jnp.zeros(shape, jnp.float32))
 
 
 def _update(apply, rule, name, needed, theta, grads, state, params=None, **context):
@@ -122,8 +123,8 @@ def _update(apply, rule, name, needed, theta, grads, state, params=None, **conte
     base.require_context(name, needed, context)
     layout = flat.layout_of(params)
     gradient = flat.flatten(grads, layout)
-    decays = jnp.array(_DECAYS)[:, None]
-    momenta = decays * state.momenta + (1 - decays) * gradient
+    decays = jnp.array(_DECAYS, jnp.float32)[:, None]
+    momenta = decays * state.momenta + (1 - decays) * gradient[None]
     rows = {
         "gradient": gradient[None],
         "momentum": momenta,

@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from learned_opt import base, handcrafted
+from learned_opt import base, handcrafted, optax_families, settings
 from learned_opt.families import open_optimizer, optim4rl, star, velo
 from learned_opt.names import did_you_mean
 
@@ -19,13 +19,7 @@ def _factory(
     """A factory whose options are the fields of ``config``, a dataclass."""
 
     def factory(**options: Any) -> base.LearnedOptimizer:
-        known = list(config.__dataclass_fields__)
-        for key in options:
-            if key not in known:
-                hint = did_you_mean(key, known)
-                takes = ", ".join(known)
-                raise ValueError(f"{name} has no option {key!r}{hint}; it takes: {takes}")
-        return make(config(**{**defaults, **options}))
+        return make(settings.read(config, {**defaults, **options}, f"the optimizer {name!r}"))
 
     return factory
 
@@ -57,13 +51,13 @@ _FACTORIES: dict[str, Factory] = {
 
 
 def names() -> list[str]:
-    """The names that ``make`` takes."""
+    """The names that ``make`` takes, without those of optax alone (``optax_families``)."""
     return sorted(_FACTORIES)
 
 
 def is_handcrafted(name: str) -> bool:
     """Whether an optimizer has nothing to learn (its theta is empty)."""
-    return name in handcrafted.FAMILIES
+    return name in handcrafted.known_names()
 
 
 def register(name: str, factory: Factory) -> None:
@@ -94,7 +88,8 @@ def register_handcrafted(
     if "learning_rate" not in defaults:
         raise ValueError(f"{name} needs a default learning_rate, as it may be annealed")
     register(name, functools.partial(handcrafted.make_handcrafted, name))
-    handcrafted.FAMILIES[name] = handcrafted.Family(constructor, defaults)
+    further = optax_families.further_settings(constructor, defaults)
+    handcrafted.FAMILIES[name] = optax_families.Family(constructor, defaults, further)
 
 
 def make(name: str, **options: Any) -> base.LearnedOptimizer:
@@ -115,7 +110,13 @@ def make(name: str, **options: Any) -> base.LearnedOptimizer:
       >>> updates["layer"]["bias"].tolist()
       [-0.10000000149011612, -0.20000000298023224]
     """
+    if name not in _FACTORIES and is_handcrafted(name):
+        return handcrafted.make_handcrafted(name, **options)
     if name not in _FACTORIES:
-        hint = did_you_mean(name, names())
-        raise ValueError(f"unknown optimizer {name!r}{hint}; known: {', '.join(names())}")
+        if optax_families.is_excluded(name):
+            handcrafted.family(name)  # raises with the reason
+        hint = did_you_mean(name, [*names(), *optax_families.names()])
+        raise ValueError(
+            f"unknown optimizer {name!r}{hint}; known: {', '.join(names())}, and optax's by name"
+        )
     return _FACTORIES[name](**options)

@@ -6,7 +6,6 @@ updates, keeps its own key and takes every neuron for neutral, and needs no more
 ``tx.init(params)`` and ``tx.update(grads, state, params)``.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +15,12 @@ import optax
 
 from learned_opt import base
 
-ROLES = ("actor", "critic")
+# ``plain`` is a network of another kind, a classifier: like a critic it is given no noise.
+ROLES = ("actor", "critic", "plain")
 # Flax keeps trainable weights under this name; it tells nothing.
 _COLLECTION = "params"
 
+Count = int | jax.Array
 Role = str | Callable[[base.Params], str] | None
 
 
@@ -28,19 +29,21 @@ class StandaloneState(NamedTuple):
 
     Attributes:
       inner: the optimizer's own state.
-      num_updates: int32 scalar, made so far.
+      num_updates: int32 scalar, made so far, those that were skipped apart.
+      num_skipped: int32 scalar, updates skipped so far because a number was not finite.
       key_words: uint32 ``[2]``, the key of all draws; plain words, which any code can save.
       params: a copy of the parameters where the optimizer keeps one, else None.
     """
 
     inner: optax.OptState
     num_updates: jax.Array
+    num_skipped: jax.Array
     key_words: jax.Array
     params: base.Params
 
 
 class Schedule(NamedTuple):
-    """How updates make up a training run.
+    """How updates make up a training run; counts may be traced.
 
     Attributes:
       total_updates: of the whole run; >= 1.
@@ -48,28 +51,34 @@ class Schedule(NamedTuple):
       epochs_per_batch: passes over a batch; divides ``updates_per_batch``.
     """
 
-    total_updates: int
-    updates_per_batch: int
-    epochs_per_batch: int
+    total_updates: Count
+    updates_per_batch: Count
+    epochs_per_batch: Count
 
     def proportions(self, num_updates: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(training proportion, batch proportion), both in [0, 1].
 
         As ``learned_opt.base`` defines them; beyond ``total_updates`` training stays at 1.
         """
-        iterations = math.ceil(self.total_updates / self.updates_per_batch)
+        iterations = -(-self.total_updates // self.updates_per_batch)
         iteration = num_updates // self.updates_per_batch
         minibatches = self.updates_per_batch // self.epochs_per_batch
         epoch = (num_updates % self.updates_per_batch) // minibatches
-        training = jnp.minimum(iteration / max(iterations - 1, 1), 1.0)
-        batch = epoch / max(self.epochs_per_batch - 1, 1)
-        return training.astype(jnp.float32), batch.astype(jnp.float32)
+        training = jnp.minimum(_share(iteration, iterations - 1), 1.0)
+        return training, _share(epoch, self.epochs_per_batch - 1)
+
+
+def _share(part: Count, whole: Count) -> jax.Array:
+    """part / whole as float32, 0 / 0 being 0."""
+    return jnp.asarray(part, jnp.float32) / jnp.maximum(jnp.asarray(whole, jnp.float32), 1.0)
 
 
 def make_schedule(
-    total_updates: int | None, updates_per_batch: int, epochs_per_batch: int | None
+    total_updates: Count | None, updates_per_batch: Count, epochs_per_batch: Count | None
 ) -> Schedule:
     """A checked ``Schedule``; ``epochs_per_batch`` None makes every update an epoch.
+
+    Values that are traced (``optax.inject_hyperparams`` under ``jit``) cannot be checked.
 
     Raises:
       ValueError: a count is missing, below 1, or does not fit the others.
@@ -81,6 +90,8 @@ def make_schedule(
         )
     epochs = updates_per_batch if epochs_per_batch is None else epochs_per_batch
     schedule = Schedule(total_updates, updates_per_batch, epochs)
+    if any(isinstance(value, jax.core.Tracer) for value in schedule):
+        return Schedule(*(jnp.asarray(value, jnp.int32) for value in schedule))
     for name, value in schedule._asdict().items():
         if isinstance(value, bool) or value != int(value) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
@@ -105,7 +116,8 @@ def make_standalone(
     role: Role = None,
     actor_key: str = "actor",
     keep_params: bool = False,
-    seed: int = 0,
+    skip_nonfinite: bool = True,
+    seed: Count = 0,
 ) -> optax.GradientTransformationExtraArgs:
     """Wraps an optimizer of this toolkit; see ``TrainedOptimizer.as_optax``.
 
@@ -114,13 +126,15 @@ def make_standalone(
     if isinstance(role, str) and role not in ROLES:
         raise ValueError(f"role must be one of {ROLES}, or a function of params, got {role!r}")
     naming = _Naming(role, actor_key)
+    inner_state = _InnerState(tx, naming)
 
     def init(params: base.Params) -> StandaloneState:
         key = jax.random.key(seed, impl="threefry2x32")
-        key = jax.random.fold_in(key, _fingerprint(params))
+        key = jax.random.fold_in(key, _fingerprint(naming.rename(params, params)))
         return StandaloneState(
-            inner=tx.init(naming.rename(params, params)),
+            inner=inner_state.init(params),
             num_updates=jnp.int32(0),
+            num_skipped=jnp.int32(0),
             key_words=jax.random.key_data(key),
             # A copy, as the caller may donate or overwrite its own.
             params=jax.tree.map(jnp.array, params) if keep_params else None,
@@ -142,13 +156,23 @@ def make_standalone(
         }
         for name in ("dormancy", "noise"):
             if context.get(name) is not None:
-                context[name] = naming.rename(context[name], grads)
+                context[name] = naming.rename(base.unmasked(context[name], grads), grads)
         # Without params the optimizer itself says whether it needs them.
         named_params = None if params is None else naming.rename(params, grads)
-        named, inner = tx.update(naming.rename(grads, grads), state.inner, named_params, **context)
+        before = inner_state.named(state.inner, grads if params is None else params)
+        named, inner = tx.update(naming.rename(grads, grads), before, named_params, **context)
         updates = naming.restore(named, grads)
-        kept = optax.apply_updates(params, updates) if keep_params else None
-        return updates, StandaloneState(inner, state.num_updates + 1, state.key_words, kept)
+        inner = inner_state.like_params(inner, grads if params is None else params)
+        made = state._replace(inner=inner, num_updates=state.num_updates + 1)
+        if skip_nonfinite:
+            told = {name: given[name] for name in base.CONTEXT_NAMES if name in given}
+            is_sound = _all_finite((grads, told, updates))
+            skipped = state._replace(num_skipped=state.num_skipped + 1)
+            nothing = jax.tree.map(jnp.zeros_like, updates)
+            updates, made = _select(is_sound, (updates, made), (nothing, skipped))
+        if keep_params:
+            made = made._replace(params=optax.apply_updates(params, updates))
+        return updates, made
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -168,8 +192,20 @@ def with_neutral_dormancy(optimizer: base.LearnedOptimizer) -> base.LearnedOptim
     return base.LearnedOptimizer(optimizer.init, transform)
 
 
+def _all_finite(tree: Any) -> jax.Array:
+    """Whether no number in the tree's floating-point arrays is NaN or infinite: a scalar."""
+    numbers = [
+        leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
+    return jnp.all(jnp.array([True, *(jnp.all(jnp.isfinite(leaf)) for leaf in numbers)]))
+
+
+def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
 def _neutral(like: base.Params) -> base.Params:
-    return jax.tree.map(lambda _: jnp.ones(()), like)
+    return jax.tree.map(lambda _: jnp.ones((), jnp.float32), like)
 
 
 def _fingerprint(params: base.Params) -> jax.Array:
@@ -201,12 +237,12 @@ class _Naming(NamedTuple):
 
     def _paths(self, like: base.Params) -> list[tuple[str, ...]]:
         """For each leaf its names from the network down."""
-        flat, _ = jax.tree_util.tree_flatten_with_path(like)
-        paths = [base.key_names(path) for path, _ in flat]
+        paths = base.leaf_names(like)
         while paths and all(len(path) > 1 and path[0] == _COLLECTION for path in paths):
             paths = [path[1:] for path in paths]
-        role = self.role(like) if callable(self.role) else self.role
-        if role is None:
+        # Where optax has put a placeholder, or masked everything, there is nothing to tell by.
+        role = self.role(like) if callable(self.role) and paths else self.role
+        if role is None or not paths:
             return [
                 ("actor", *path[1:]) if path[:1] == (self.actor_key,) else path or ("parameter",)
                 for path in paths
@@ -226,6 +262,8 @@ class _Naming(NamedTuple):
             branch = named
             for name in path[:-1]:
                 branch = branch.setdefault(name, {})
+            if path[-1] in branch:
+                raise ValueError(f"params has two entries of the name {'/'.join(path)}")
             branch[path[-1]] = leaf
         return named
 
@@ -238,3 +276,52 @@ class _Naming(NamedTuple):
                 branch = branch[name]
             leaves.append(branch)
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+class _InnerState(NamedTuple):
+    """The wrapped optimizer's state, which it makes for a tree of its names.
+
+    What is a tree like the parameters in there (Adam's moments) is held as one like the
+    caller's, so that ``optax.tree_utils.tree_map_params`` knows it again.
+
+    Attributes:
+      tx: the optimizer.
+      naming: gives parameters their names.
+    """
+
+    tx: optax.GradientTransformationExtraArgs
+    naming: _Naming
+
+    def init(self, params: base.Params) -> optax.OptState:
+        if not jax.tree.leaves(params):
+            return self.tx.init(params)  # with optax's placeholder in its places
+        return self.like_params(self.tx.init(self.naming.rename(params, params)), params)
+
+    def like_params(self, state: optax.OptState, params: base.Params) -> optax.OptState:
+        """A state with the optimizer's names as one with the caller's."""
+        return self._converted(self.naming.restore, state, params)
+
+    def named(self, state: optax.OptState, params: base.Params) -> optax.OptState:
+        """The inverse of ``like_params``."""
+        return self._converted(self.naming.rename, state, params)
+
+    def _converted(
+        self,
+        convert: Callable[[Any, base.Params], Any],
+        state: optax.OptState,
+        params: base.Params,
+    ) -> optax.OptState:
+        if not jax.tree.leaves(params):
+            return state
+        named = self.naming.rename(params, params)
+        structure: Any = jax.tree.structure(named)
+
+        def is_like_params(node: Any) -> bool:
+            return jax.tree.structure(node) == structure
+
+        return jax.tree.map(
+            lambda place, part: convert(part, params) if is_like_params(place) else part,
+            jax.eval_shape(self.tx.init, named),
+            state,
+            is_leaf=is_like_params,
+        )

@@ -12,10 +12,7 @@ Whatever leaves plots and tables takes ``also_as``, too: ``also_as=("pdf", "late
 these forms besides (``pdf``, ``svg``: plots; ``latex``: tables).
 """
 
-import copy
-import dataclasses
 import functools
-import importlib.util
 import inspect
 import os
 import tempfile
@@ -23,6 +20,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from meta import config_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 Texts = str | Sequence[str | os.PathLike[str]]  # one name or path, or several
 _R = TypeVar("_R")
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-# Blocks of a config that may be given what the config itself does not list.
-_OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
 
 
 def _in_more_forms(function: _F) -> _F:
@@ -68,8 +64,9 @@ def train(
     """Meta-trains an optimizer, and compares it with its untrained self and with baselines.
 
     Args:
-      config: the experiment: a config file with or without a mode (``configs/demo.py:smoke``), a
-        ``ConfigDict``, or plain dicts with the same fields (``configs/blocks.py``).
+      config: the experiment: a config file or its name (``config_file``) with or without a mode
+        (``demo:smoke``, ``configs/demo.py:smoke``), a ``ConfigDict``, or plain dicts with the
+        same fields (``configs/blocks.py``).
       workdir: the run's folder; a run begun there goes on. None: a new temporary one.
       comparison: whether the comparison follows; a later call with it adds it.
       **fields: fields of the config with other values; of a block only what differs.
@@ -96,7 +93,7 @@ def train(
     import learned_opt
     from meta.training import experiment, final_comparison, loop
 
-    built = experiment.build(_config(config, fields))
+    built = experiment.build(config_files.plain(config, fields))
     folder = _folder(workdir)
     loop.train(built, folder)
     if comparison:
@@ -122,7 +119,7 @@ def compare(config: Any, workdir: str | None = None, **fields: Any) -> "pd.DataF
     """
     from meta.training import study, study_report
 
-    built = study.build(_config(config, fields))
+    built = study.build(config_files.plain(config, fields))
     folder = _folder(workdir)
     study.run(built, folder)
     return _table(folder, "results.csv", study_report.write(built, folder))
@@ -327,53 +324,6 @@ def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> s
     return dataset.export(_filled(dataset.Request, {**settings, **named}))
 
 
-def read_config(path: str, mode: str = "") -> Any:
-    """What a config file's ``get_config`` gives: a ``ConfigDict``.
-
-    Args:
-      path: of the file; one that is not there is looked for beside the toolkit's own
-        ``configs/``.
-      mode: what stands behind the colon on the command line; empty: the config's own default.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: it has no ``get_config``.
-    """
-    file = Path(path)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / path
-    if not file.is_file():
-        raise FileNotFoundError(f"no config at {path!r}; give a file, e.g. configs/demo.py:smoke")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None  # it ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{file} has no function get_config(), so it is no config")
-    return module.get_config(*filter(None, [mode]))
-
-
-def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any kind as plain dicts, with some fields changed."""
-    if isinstance(config, str | os.PathLike):
-        config = read_config(*os.fspath(config).split(":", maxsplit=1))
-    blocks = copy.deepcopy(config) if isinstance(config, dict) else config.to_dict()
-    return _merged(blocks, fields, "", is_open=False)
-
-
-def _merged(
-    block: dict[str, Any], fields: Mapping[str, Any], where: str, is_open: bool
-) -> dict[str, Any]:
-    for name, value in fields.items():
-        if name not in block and not is_open:
-            raise ValueError(f"the config has no field {where + name!r}{_hint(name, list(block))}")
-        if isinstance(block.get(name), dict) and isinstance(value, Mapping):
-            _merged(block[name], value, f"{where}{name}.", name in _OPEN)
-        else:
-            block[name] = value
-    return block
-
-
 def _request(
     optimizers: Texts, tasks: Texts, workdir: str | None, settings: Mapping[str, Any]
 ) -> "Request":
@@ -384,27 +334,10 @@ def _request(
 
 
 def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
-    """A request with these fields; ``2e5`` stands for a whole number.
+    """A request with these fields; ``ValueError`` as ``settings.read``."""
+    from learned_opt.settings import read
 
-    Raises:
-      ValueError: it has no such field, or its value is no whole number.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name, value in settings.items():
-        if name not in known:
-            raise ValueError(
-                f"there is no setting {name!r}{_hint(name, known)}; known: {', '.join(known)}"
-            )
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"{name} must be a whole number, got {value}")
-    whole = {name: int(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return kind(**whole)
-
-
-def _hint(name: str, known: list[str]) -> str:
-    from learned_opt.names import did_you_mean
-
-    return did_you_mean(name, known)
+    return read(kind, settings, "the call")
 
 
 def _texts(names: Texts) -> tuple[str, ...]:

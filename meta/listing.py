@@ -12,11 +12,13 @@ import jax
 
 import learned_opt
 from agents import AgentConfig, SupervisedConfig, environments
+from agents.environments import gymnax_suite
 from agents.environments.registry import SHORT_NAMES
-from learned_opt import handcrafted
+from learned_opt import handcrafted, optax_families
 from learned_opt.files import presets
 from learned_opt.names import did_you_mean
 from meta.engine import tasks
+from meta.evaluation import origin
 from meta.report import sources
 from meta.training import outer_loop, strategies
 
@@ -79,7 +81,10 @@ def _environments() -> str:
             suites.setdefault(SHORT_NAMES.get(name, name).partition("/")[0], []).append(name)
     return _paragraph(
         "Environments: --task=NAME, config.tasks.TASK.env",
-        [(suite, ", ".join(names)) for suite, names in suites.items()],
+        [
+            *((suite, ", ".join(names)) for suite, names in suites.items()),
+            *(("needs", f"gymnax/{name}: {what}") for name, what in gymnax_suite.NEEDS.items()),
+        ],
     )
 
 
@@ -98,13 +103,19 @@ def _optimizers() -> str:
     for name, family in handcrafted.FAMILIES.items():
         tuned = ", ".join(learned_opt.PRESETS.get(name, {})) or "no task"
         rows.append((name, f"{_values(family.defaults)}; tuned for {tuned}"))
-    return _paragraph("Optimizers: --optimizer=NAME, NAME:TASK or FILE", rows)
+    of_optax = [name for name in optax_families.names() if name not in handcrafted.FAMILIES]
+    rows.append(("of optax", f"{', '.join(of_optax)}; with optax's defaults"))
+    title = "Optimizers: --optimizer=NAME, NAME:TASK, NAME:learning_rate=1e-3,anneal=true or FILE"
+    return _paragraph(title, rows)
 
 
 def _strategies() -> str:
     return _paragraph(
         "Evolution strategies of evosax: config.outer.strategy",
-        [("names", ", ".join(strategies.names()))],
+        [
+            ("names", ", ".join(strategies.names())),
+            *((f"not {name}", reason) for name, reason in strategies.left_out().items()),
+        ],
     )
 
 
@@ -118,7 +129,7 @@ def _outer_loops() -> str:
 
 
 def _configs() -> str:
-    lines = ["Configs: --config=configs/NAME.py, or NAME.py:smoke for a trial in minutes"]
+    lines = ["Configs: --config=NAME, or NAME:smoke for a trial in minutes"]
     for path in sorted(_CONFIGS.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(getattr(node, "name", "") == "get_config" for node in tree.body):
@@ -157,8 +168,8 @@ def _optimizer(name: str) -> str:
 
 def _training(about: dict[str, Any]) -> list[tuple[str, str]]:
     """How an optimizer of this toolkit was trained; nothing of others."""
-    config, training = about.get("config"), about.get("training")
-    if not isinstance(config, dict) or not isinstance(training, dict):
+    training = about.get("training")
+    if not isinstance(training, dict):
         return []
     rows = [
         (
@@ -168,16 +179,9 @@ def _training(about: dict[str, Any]) -> list[tuple[str, str]]:
             f"steps; toolkit {training['toolkit']}, jax {training['jax']}",
         )
     ]
-    for task, block in config["tasks"].items():
-        agent = tasks.make_agent_config(block["agent"], block["total_timesteps"])
-        updates = agent.num_iterations * agent.updates_per_iteration
-        rows.append(
-            (
-                "on",
-                f"{task} ({block['env']}, {agent.algorithm}): {updates:,} updates of networks of "
-                f"{' and '.join(map(str, agent.widths))} in {block['total_timesteps']:,} steps",
-            )
-        )
+    rows += [
+        ("on", f"{one.task}: {one}, {one.total_timesteps:,} steps") for one in origin.origins(about)
+    ]
     return rows
 
 

@@ -1,6 +1,8 @@
 """Every experiment is buildable, locked, and has the paper's numbers."""
 
+import functools
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,51 @@ jax.config.update("jax_num_cpu_devices", 3)  # as launchers do; refused once dev
 print(jax.device_count())
 """
     assert run_python(text, JAX_PLATFORMS="cpu", XLA_FLAGS="").strip() == "3"
+
+
+def _changed(path, value):
+    """The demo's config with one field, dotted, of another value; ``...`` takes it away."""
+    config = load("demo", "smoke").to_dict()
+    *parents, last = path.split(".")
+    block = functools.reduce(lambda block, name: block[name], parents, config)
+    if value is ...:
+        del block[last]
+    else:
+        block[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "path, value, says",
+    [
+        ("seed", "many", "seed must be a whole number"),
+        ("seed", -1, r"\[0, 2\*\*32\)"),
+        ("outer", ..., "the config lacks the field 'outer'"),
+        ("outer.name", ..., "outer.name is missing"),
+        ("outer.sigma", None, "outer.sigma must be a number"),
+        ("outer.sigma", math.nan, "outer.sigma must be a number"),
+        ("outer.population_size", 8.5, "outer.population_size must be a whole number"),
+        ("outer.num_generations", b"3", "outer.num_generations must be a whole number"),
+        ("tasks.catch.env", ["catch"], "task 'catch': env must be a text"),
+        ("tasks.catch.agent", None, "task 'catch': agent must be a block"),
+        ("tasks.catch.agent.discount", [0.9], "task 'catch': discount must be a number"),
+        ("tasks.catch.agent.ppo", 3, "agent.ppo must be a block"),
+        ("tasks.catch.normalizer", "0", "normalizer must be above 0"),
+        ("tasks.catch.env_option", {}, "no field 'env_option' .did you mean 'env_options'"),
+        ("tasks.catch.baselines", {"adam": {"b1": "x"}}, "baseline 'adam': adam's b1 must be"),
+        ("optimizer.options", {"hidden_size": "big"}, "hidden_size must be a whole number"),
+        ("evaluation.num_seeds", True, "evaluation.num_seeds must be a whole number"),
+        ("logging.tensorboard", "perhaps", "logging.tensorboard must be true or false"),
+        ("sed", 1, "no field 'sed' .did you mean 'seed'"),
+    ],
+)
+def test_what_does_not_fit_its_field_is_refused_by_name(path, value, says):
+    with pytest.raises(ValueError, match=says):
+        experiment.build(_changed(path, value))
+
+
+def test_a_study_and_an_experiment_are_told_apart():
+    with pytest.raises(ValueError, match=r"launchers/compare\.py"):
+        experiment.build(load("compare_es_meta_gradient", "smoke").to_dict())
+    with pytest.raises(ValueError, match=r"launchers/train\.py"):
+        study.build(load("demo", "smoke").to_dict())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("agents", "configs", "launchers", "learned_opt", "meta", "third_party")
+PACKAGES = ("agents", "configs", "launchers", "learned_opt", "lopt_rl", "meta", "third_party")
 
 # For each unit, what it may import of this project, itself apart: the architecture. A unit's
 # files are those whose longest matching prefix it is, so agents/environments/x.py belongs to
@@ -22,17 +22,18 @@ _OPTIMIZER_GROUND = (
     "learned_opt.flat",
     "learned_opt.names",
     "learned_opt.random_normal",
+    "learned_opt.settings",
 )
 _TASKS = ("agents", "learned_opt")  # what the packages of meta are about
 _META_GROUND = ("meta.engine", "meta.results", "meta.runs")
 MAY_IMPORT = {
     "third_party": (),
-    "agents.environments": (),
+    "agents.environments": ("learned_opt.settings",),
     "learned_opt.kernels": _OPTIMIZER_GROUND,
     "learned_opt.families": (*_OPTIMIZER_GROUND, "learned_opt.kernels", "learned_opt.modules"),
     "learned_opt.files": ("learned_opt", "third_party"),
     "learned_opt": ("third_party",),
-    "agents": ("learned_opt.base", "learned_opt.names"),
+    "agents": ("learned_opt.base", "learned_opt.names", "learned_opt.settings"),
     "meta.runs": ("learned_opt.files.atomic",),
     "meta.results": ("agents.task_presets", "meta.runs", "third_party"),
     "meta.engine": (*_TASKS, "meta.runs"),
@@ -57,7 +58,8 @@ MAY_IMPORT = {
         "meta.training.outer_loop",
         "third_party",
     ),
-    "launchers": ("meta",),
+    "launchers": ("learned_opt.settings", "meta"),
+    "lopt_rl": ("launchers",),  # the command; the names that it gives the others import nothing
 }
 
 MAX_MODULE_LINES = 500
@@ -280,6 +282,7 @@ def test_no_launcher_hides_a_standard_module():
         ("learned_opt.families.star", "from learned_opt.files import presets"),
         ("launchers.train", "from learned_opt import load"),
         ("launchers.train", "import configs.demo"),
+        ("launchers.train", "from lopt_rl import meta"),
         ("configs.demo", "from meta.engine.tasks import Task"),
         ("meta.report.writer", "from tests.helpers import tiny"),
     ],

@@ -1,9 +1,11 @@
 """Checks of what users pass in, whose errors name the fix."""
 
 import difflib
-import numbers
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from learned_opt import settings
 
 
 def check_known(what: str, given: str, known: Collection[str]) -> None:
@@ -31,10 +33,35 @@ def check_positive_int(what: str, given: Any) -> int:
     Raises:
       ValueError: it is not a whole number of at least 1.
     """
-    is_number = isinstance(given, numbers.Real) and not isinstance(given, bool)
-    if is_number and given >= 1 and float(given).is_integer():
-        return int(given)
-    raise ValueError(f"{what} must be a whole number of at least 1, got {given!r}")
+    number = settings.value(int, given, what)
+    if number < 1:
+        raise ValueError(f"{what} must be a whole number of at least 1, got {given!r}")
+    return number
+
+
+def typed(what: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as values of the types that their defaults have.
+
+    Args:
+      what: is being named, for messages, e.g. ``"argument of ant"``.
+      given: by name; texts are read as command lines write values.
+      defaults: of every argument there is.
+
+    Raises:
+      ValueError: an unknown name, or a value of another type.
+    """
+    for name in given:
+        check_known(what, name, defaults)
+    return {name: settings.like(defaults[name], value, name) for name, value in given.items()}
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of a function's named parameters; None where there is none."""
+    return {
+        name: None if parameter.default is parameter.empty else parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
 
 
 def _nearest(given: str, known: Collection[str]) -> str | None:

@@ -173,8 +173,7 @@ def make(
     arguments.check_known("Brax environment", env_id, names())
     backend = _default_backend(env_id) if backend is None else backend
     arguments.check_known("Brax backend", backend, BACKENDS)
-    for name in kwargs:
-        arguments.check_known(f"argument of {env_id}", name, _argument_names(env_id))
+    kwargs = arguments.typed(f"argument of {env_id}", kwargs, _argument_defaults(env_id))
     episode_length = arguments.check_positive_int("episode_length", episode_length)
     action_repeat = arguments.check_positive_int("action_repeat", action_repeat)
 
@@ -209,17 +208,12 @@ def _default_backend(env_id: str) -> str:
     return "generalized" if env_id == "swimmer" else "positional"
 
 
-def _argument_names(env_id: str) -> list[str]:
-    """The constructor's named arguments, those it hands on to ``PipelineEnv`` included."""
+def _argument_defaults(env_id: str) -> dict[str, Any]:
+    """The constructor's arguments, those it hands on to ``PipelineEnv`` included."""
     envs = _import_envs()
-    known = [
-        parameter.name
-        for factory in (envs._envs[env_id], envs.PipelineEnv)
-        for parameter in inspect.signature(factory).parameters.values()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
+    known = arguments.defaults_of(envs.PipelineEnv) | arguments.defaults_of(envs._envs[env_id])
     # ``sys`` is the robot itself, which the environment loads; ``backend`` is ours to give.
-    return [name for name in known if name not in ("sys", "backend")]
+    return {name: value for name, value in known.items() if name not in ("sys", "backend")}
 
 
 def _lasting(state: Any) -> Simulation:

@@ -1,7 +1,7 @@
 """The environments of gymnax: MinAtar, classic control, bsuite and others."""
 
 import dataclasses
-import inspect
+import struct
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.environments import arguments, base, episodes
+
+NEEDS = {  # what an environment takes besides this package
+    "MNISTBandit-bsuite": "the four files of MNIST, which gymnax downloads when it makes the "
+    "environment: offline, put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+    "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz of "
+    "https://storage.googleapis.com/cvdf-datasets/mnist/ into /tmp/mnist",
+}
 
 
 class GymnaxState(NamedTuple):
@@ -101,22 +108,30 @@ def make(env_id: str, **kwargs: Any) -> GymnaxEnvironment:
       The environment; its ``spec.name`` is ``gymnax/<env_id>``.
 
     Raises:
-      ValueError: an unknown ``env_id`` or argument, a time limit below 1, or spaces that
-        the protocol has no word for.
+      ValueError: an unknown ``env_id`` or argument, a time limit below 1, spaces that the
+        protocol has no word for, or files that it needs (``NEEDS``) and cannot read or
+        download.
     """
     # Imported here: gymnax makes arrays, and so takes hold of the devices, when imported.
     from gymnax import registration
 
     arguments.check_known("gymnax environment", env_id, names())
     # gymnax keeps the factories to itself, and their signatures tell which arguments exist.
-    constructor_names = inspect.signature(registration._registry[env_id]).parameters
-    constructor_kwargs = {k: v for k, v in kwargs.items() if k in constructor_names}
-    env, params = registration.make(env_id, **constructor_kwargs)
+    own = arguments.defaults_of(registration._registry[env_id])
+    what = f"argument of {env_id}"
+    of_constructor = arguments.typed(what, {k: v for k, v in kwargs.items() if k in own}, own)
+    try:
+        env, params = registration.make(env_id, **of_constructor)
+    except (OSError, EOFError, struct.error) as error:  # of files: missing, cut off, not a file's
+        needs = NEEDS.get(env_id, "files or a network")
+        raise ValueError(
+            f"{env_id} cannot be made: {error}. It needs {needs}; files that are there already "
+            "may be damaged, then remove them"
+        ) from error
 
-    params_names = [field.name for field in dataclasses.fields(params)]
-    for name in kwargs:
-        arguments.check_known(f"argument of {env_id}", name, [*constructor_names, *params_names])
-    changes = {k: v for k, v in kwargs.items() if k not in constructor_names}
+    fields = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    changes = {k: v for k, v in kwargs.items() if k not in own}
+    changes = arguments.typed(what, changes, {**own, **fields})
     # gymnax chooses between such fields and floats, which must then be of one type.
     whole = [k for k, v in changes.items() if type(v) is int and type(getattr(params, k)) is float]
     params = params.replace(**changes | {k: float(changes[k]) for k in whole})

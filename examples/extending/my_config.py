@@ -6,7 +6,7 @@ python launchers/train.py --import=my_optimizer.py --import=my_environment.py
 
 from ml_collections import ConfigDict
 
-from configs import blocks
+from lopt_rl.configs import blocks
 
 
 def get_config(mode: str = "full") -> ConfigDict:

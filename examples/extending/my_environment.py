@@ -7,8 +7,8 @@ Imported before a run (``--import=examples/extending/my_environment.py``), it is
 import jax
 import jax.numpy as jnp
 
-from agents import environments
-from agents.environments import episodes
+from lopt_rl.agents import environments
+from lopt_rl.agents.environments import episodes
 
 
 class Corridor:

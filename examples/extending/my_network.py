@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 import learned_opt
-from agents import ActorCriticAgent, AgentConfig, environments
-from agents.networks import ActorCritic, Output
+from lopt_rl.agents import ActorCriticAgent, AgentConfig, environments
+from lopt_rl.agents.networks import ActorCritic, Output
 
 
 class Sines(nn.Module):

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
-from configs import blocks
-from meta.results import plot_style
-from meta.training import evolution, outer_loop
+from lopt_rl.configs import blocks
+from lopt_rl.meta.results import plot_style
+from lopt_rl.meta.training import evolution, outer_loop
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ class CoordinateNetwork(nn.Module):
 
     def initial_theta(self, key: jax.Array, num_inputs: int) -> Any:
         """Flax's default initialisation (orthogonal and LeCun normal kernels)."""
-        hidden, inputs = jnp.zeros((self.hidden_size,)), jnp.zeros((num_inputs,))
+        hidden = jnp.zeros((self.hidden_size,), jnp.float32)
+        inputs = jnp.zeros((num_inputs,), jnp.float32)
         return self.init(key, hidden, inputs)["params"]
 
 
@@ -75,13 +76,13 @@ def evaluate(
 def gru_step(gru: Any, hidden: jax.Array, inputs: jax.Array, shared: jax.Array) -> jax.Array:
     """One step of the GRU for all parameters."""
     size, num_rows = hidden.shape[0], inputs.shape[0]
-    half = jnp.repeat(jnp.array([0.5, 0.5, 1.0]), size)  # of reset, update, candidate
+    half = jnp.repeat(jnp.array([0.5, 0.5, 1.0], jnp.float32), size)  # of reset, update, candidate
     kernel = jnp.concatenate([gru["ir"]["kernel"], gru["iz"]["kernel"], gru["in"]["kernel"]], 1)
     bias = jnp.concatenate([gru["ir"]["bias"], gru["iz"]["bias"], gru["in"]["bias"]])
     recurrent = jnp.concatenate([gru["hr"]["kernel"], gru["hz"]["kernel"], gru["hn"]["kernel"]], 1)
     bias = (bias + shared @ kernel[num_rows:]) * half
-    from_inputs = (kernel[:num_rows] * half).T @ inputs
-    from_hidden = (recurrent * half).T @ hidden
+    from_inputs = (kernel[:num_rows] * half[None]).T @ inputs
+    from_hidden = (recurrent * half[None]).T @ hidden
     gates = jnp.tanh(from_inputs[: 2 * size] + from_hidden[: 2 * size] + bias[: 2 * size, None])
     reset, update = 0.5 + 0.5 * gates[:size], 0.5 + 0.5 * gates[size:]
     recurrent_candidate = from_hidden[2 * size :] + gru["hn"]["bias"][:, None]

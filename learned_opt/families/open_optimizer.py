@@ -131,7 +131,7 @@ def make_open(config: OpenConfig, name: str = "open") -> base.LearnedOptimizer:
             # Packed here and not in the update, which runs in loops.
             packed = kernels.pack_open(_spec(config, "none"), _reorder_inputs(config, theta))
             packed = jax.lax.stop_gradient(packed)
-        return optax.GradientTransformationExtraArgs(
+        return flat.transformation(
             functools.partial(_initial_state, config),
             functools.partial(_update, config, name, theta, packed),
         )
@@ -194,7 +194,7 @@ def _definition(
 ) -> tuple[jax.Array, OpenState]:
     """What an update is, in JAX: (updates ``[D]``, new state)."""
     decays = jnp.array(MOMENTUM_DECAYS, jnp.float32)[:, None]
-    momenta = decays * operands.momenta + (1 - decays) * operands.gradient
+    momenta = decays * operands.momenta + (1 - decays) * operands.gradient[None]
     inputs = _inputs(config, plan, operands._replace(momenta=momenta))
     theta = _reorder_inputs(config, theta)
     hidden, outputs = coordinate_network.evaluate(theta, operands.hidden, inputs, operands.shared)
@@ -294,7 +294,7 @@ def _inputs(config: OpenConfig, plan: Plan, operands: Operands) -> jax.Array:
     if signals:
         signal = jnp.concatenate(signals)
         rows += [jnp.sign(signal), jnp.log(jnp.abs(signal) + LOG_EPSILON)]
-    parts = [jnp.zeros((0, plan.layout.num_parameters))]
+    parts = [jnp.zeros((0, plan.layout.num_parameters), jnp.float32)]
     if rows:
         raw = jnp.concatenate(rows)
         scales = flat.second_moment_scale(raw, plan.layout)

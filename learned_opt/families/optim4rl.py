@@ -117,8 +117,8 @@ class RecurrentNetwork(nn.Module):
 
     def initial_theta(self, key: jax.Array) -> base.MetaParams:
         """Flax's default initialisation: orthogonal and LeCun normal kernels, no biases."""
-        hidden = tuple(jnp.zeros((self.hidden_size,)) for _ in self.branches)
-        inputs = tuple(jnp.zeros((branch.num_inputs,)) for branch in self.branches)
+        hidden = tuple(jnp.zeros((self.hidden_size,), jnp.float32) for _ in self.branches)
+        inputs = tuple(jnp.zeros((b.num_inputs,), jnp.float32) for b in self.branches)
         return self.init(key, hidden, inputs)["params"]
 
 
@@ -222,7 +222,7 @@ def make_recurrent(family: str, config: RecurrentConfig) -> base.LearnedOptimize
     network = RecurrentNetwork(config.hidden_size, rule.branches)
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
-        return optax.GradientTransformationExtraArgs(
+        return flat.transformation(
             functools.partial(_initial_state, config, rule),
             functools.partial(_update, config, family, theta),
         )

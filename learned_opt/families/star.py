@@ -13,9 +13,9 @@ row and column moments, which exist per tensor.
 import dataclasses
 import functools
 import math
+import types
 from typing import Any, NamedTuple
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,19 +92,31 @@ class FactoredMoments(NamedTuple):
 
 
 class StarState(NamedTuple):
-    """State for D parameters in T tensors.
+    """State for D parameters.
 
     Attributes:
       momenta: ``[3, D]``.
       rms: ``[1, D]``, the second moment.
-      factored: T ``FactoredMoments``.
+      factored: ``[3, M]``, of all tensors, one after the other, the ``FactoredMoments``: the
+        numbers in ``row``, then those in ``col``.
       num_updates: int32 scalar, the updates made so far.
     """
 
     momenta: jax.Array
     rms: jax.Array
-    factored: tuple[FactoredMoments, ...]
+    factored: jax.Array
     num_updates: jax.Array
+
+
+def _haiku() -> types.ModuleType:
+    """Haiku, which nothing else in this package needs: imported when there is a STAR to make."""
+    try:
+        import haiku
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "STAR's network is written in Haiku, which is not here: pip install dm-haiku"
+        ) from error
+    return haiku
 
 
 def _network(hidden_size: int, inputs: jax.Array, shared: jax.Array) -> jax.Array:
@@ -112,6 +124,7 @@ def _network(hidden_size: int, inputs: jax.Array, shared: jax.Array) -> jax.Arra
 
     ``shared`` are the last of the network's inputs, the same for all parameters.
     """
+    hk = _haiku()
     x = inputs
     fan_in = inputs.shape[0] + shared.shape[0]
     for layer, width in enumerate((hidden_size, hidden_size, NUM_OUTPUTS)):
@@ -133,18 +146,23 @@ def make_star(config: StarConfig) -> base.LearnedOptimizer:
 
     theta: ``nn``, the network's Haiku parameters, and the offsets ``momentum_decays``,
     ``rms_decays`` and ``adafactor_decays``, named as in the reference implementation.
+
+    Raises:
+      ModuleNotFoundError: there is no Haiku.
     """
+    hk = _haiku()
     network: modules.HaikuTransformed = hk.without_apply_rng(
         hk.transform(functools.partial(_network, config.hidden_size))
     )
 
     def init(key: jax.Array) -> base.MetaParams:
-        inputs, shared = jnp.zeros((NUM_NORMALISED, 1)), jnp.zeros((len(TIMESCALES),))
+        inputs = jnp.zeros((NUM_NORMALISED, 1), jnp.float32)
+        shared = jnp.zeros((len(TIMESCALES),), jnp.float32)
         offsets = {name: jnp.zeros((len(d),), jnp.float32) for name, d in DECAYS.items()}
         return {"nn": network.init(key, inputs, shared), **offsets}
 
     def transform(theta: base.MetaParams) -> optax.GradientTransformationExtraArgs:
-        return optax.GradientTransformationExtraArgs(
+        return flat.transformation(
             _initial_state, functools.partial(_update, config, network.apply, theta)
         )
 
@@ -153,18 +171,40 @@ def make_star(config: StarConfig) -> base.LearnedOptimizer:
 
 def _initial_state(params: base.Params) -> StarState:
     layout = flat.layout_of(params)
-    factored = []
-    for shape in layout.shapes:
-        dims = factored_dimensions(shape)
-        row, col = (shape, (0,)) if dims is None else (without(shape, d) for d in dims[::-1])
-        count = len(DECAYS["adafactor_decays"])
-        factored.append(FactoredMoments(jnp.zeros((count, *row)), jnp.zeros((count, *col))))
+    moments = sum(math.prod(part) for shape in layout.shapes for part in _factored_shapes(shape))
     return StarState(
         jnp.zeros((len(DECAYS["momentum_decays"]), layout.num_parameters), jnp.float32),
         jnp.zeros((len(DECAYS["rms_decays"]), layout.num_parameters), jnp.float32),
-        tuple(factored),
+        jnp.zeros((len(DECAYS["adafactor_decays"]), moments), jnp.float32),
         jnp.zeros((), jnp.int32),
     )
+
+
+def _factored_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of the moments of one tensor, for one decay: (row, col)."""
+    dims = factored_dimensions(shape)
+    if dims is None:
+        return shape, (0,)
+    second, largest = dims
+    return without(shape, largest), without(shape, second)
+
+
+def _split(factored: jax.Array, layout: flat.Layout) -> list[FactoredMoments]:
+    """``[3, M]`` to the moments of each of the T tensors."""
+    moments, start = [], 0
+    for shape in layout.shapes:
+        parts = []
+        for part in _factored_shapes(shape):
+            stop = start + math.prod(part)
+            parts.append(factored[:, start:stop].reshape(len(factored), *part))
+            start = stop
+        moments.append(FactoredMoments(*parts))
+    return moments
+
+
+def _joined(moments: list[FactoredMoments]) -> jax.Array:
+    """The inverse of ``_split``."""
+    return jnp.concatenate([part.reshape(len(part), -1) for pair in moments for part in pair], 1)
 
 
 def decays(theta: base.MetaParams, name: str) -> jax.Array:
@@ -192,17 +232,17 @@ def _update(
     gradient = clipped(flat.flatten(grads, layout), config.gradient_clip)
     parameter = flat.flatten(params, layout)
     decay = decays(theta, "momentum_decays")[:, None]
-    momenta = decay * state.momenta + (1.0 - decay) * gradient
+    momenta = decay * state.momenta + (1.0 - decay) * gradient[None]
     # Clipped, which keeps the second moment an average of squares whatever theta is.
     decay = jnp.clip(decays(theta, "rms_decays"), 0.0, 1.0)[:, None]
-    rms = decay * state.rms + (1.0 - decay) * jnp.square(gradient)
-    factored, features = _adafactor(theta, state.factored, gradient, layout)
+    rms = decay * state.rms + (1.0 - decay) * jnp.square(gradient)[None]
+    factored, features = _adafactor(theta, _split(state.factored, layout), gradient, layout)
     inverse_root = jax.lax.rsqrt(rms + adafactor.RMS_EPSILON)
     adam = momenta * inverse_root
     rows = jnp.concatenate(
         [
             *(gradient[None], parameter[None], momenta, rms, adam, inverse_root),
-            gradient * features.gradient_scale,
+            gradient[None] * features.gradient_scale,
             *(features.row, features.col),
             jax.lax.rsqrt(features.row + adafactor.FEATURE_EPSILON),
             jax.lax.rsqrt(features.col + adafactor.FEATURE_EPSILON),
@@ -210,13 +250,14 @@ def _update(
         ]
     )
     rows = rows * flat.spread(flat.second_moment_scale(rows, layout), layout)
-    progress = jnp.tanh(state.num_updates / jnp.array(TIMESCALES, jnp.float32) - 1.0)
-    outputs = apply(theta["nn"], rows, progress)
+    progress = state.num_updates.astype(jnp.float32) / jnp.array(TIMESCALES, jnp.float32)
+    outputs = apply(theta["nn"], rows, jnp.tanh(progress - 1.0))
     step = config.learning_rate * outputs[0] * jnp.exp(MAGNITUDE_MULTIPLIER * outputs[1])
     # A sum of rows: XLA's CPU backend does not vectorise a mean over the leading axis.
     step = step + config.nominal_learning_rate * NOMINAL_FACTOR / len(adam) * sum(adam)
     step = step + config.weight_decay * parameter
-    return flat.unflatten(-step, layout), StarState(momenta, rms, factored, state.num_updates + 1)
+    new_state = StarState(momenta, rms, _joined(factored), state.num_updates + 1)
+    return flat.unflatten(-step, layout), new_state
 
 
 class _Adafactor(NamedTuple):
@@ -235,10 +276,10 @@ class _Adafactor(NamedTuple):
 
 def _adafactor(
     theta: base.MetaParams,
-    moments: tuple[FactoredMoments, ...],
+    moments: list[FactoredMoments],
     gradient: jax.Array,
     layout: flat.Layout,
-) -> tuple[tuple[FactoredMoments, ...], _Adafactor]:
+) -> tuple[list[FactoredMoments], _Adafactor]:
     """Updates the moments of all tensors and makes features of them."""
     decay = jnp.clip(decays(theta, "adafactor_decays"), 0.0, 1.0)
     square = jnp.square(gradient) + adafactor.SQUARE_EPSILON
@@ -247,10 +288,8 @@ def _adafactor(
         new, feature = _adafactor_of_tensor(decay, old, square[part].reshape(shape))
         updated.append(new)
         features.append([f.reshape(len(decay), -1) for f in feature])
-    if not features:
-        return (), _Adafactor(*(jnp.zeros((len(decay), 0)) for _ in _Adafactor._fields))
     columns = [jnp.concatenate(column, axis=1) for column in zip(*features, strict=True)]
-    return tuple(updated), _Adafactor(*columns)
+    return updated, _Adafactor(*columns)
 
 
 def _adafactor_of_tensor(
@@ -261,7 +300,7 @@ def _adafactor_of_tensor(
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
         weight = decay.reshape(-1, *[1] * new.ndim)
-        return weight * old + (1.0 - weight) * new
+        return weight * old + (1.0 - weight) * new[None]
 
     dims = factored_dimensions(square.shape)
     if dims is None:

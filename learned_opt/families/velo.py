@@ -84,10 +84,10 @@ class VeloConfig:
 
 
 class VeloState(NamedTuple):
-    """State for T tensors with any elements, in G groups (``velo_tensors``).
+    """State for D parameters in T tensors with any elements.
 
     Attributes:
-      groups: G states of moving averages.
+      averages: ``[A]``, the moving averages of all groups of tensors (``velo_tensors.joined``).
       recurrent: of the LSTM, tensors in the order of the groups; before the first step zero
         and not read: the learned initial state takes its place.
       losses: the loss so far.
@@ -95,7 +95,7 @@ class VeloState(NamedTuple):
       pending: what waits for the next step; empty where gradients are not accumulated.
     """
 
-    groups: tuple[velo_tensors.GroupState, ...]
+    averages: jax.Array
     recurrent: velo_network.RecurrentState
     losses: velo_network.LossBuffer
     num_steps: jax.Array
@@ -103,9 +103,9 @@ class VeloState(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """Sum of gradients (a tree like ``params``), sum of losses, and how many there are."""
+    """Sum of gradients ``[D]``, sum of losses, and how many there are."""
 
-    gradients: base.Params
+    gradients: jax.Array
     loss: jax.Array
     waiting: jax.Array
 
@@ -130,7 +130,7 @@ def make_velo(config: VeloConfig) -> base.LearnedOptimizer:
             )
         # Packed here and not in the update, which runs in loops.
         weights = velo_network.pack(theta)
-        return optax.GradientTransformationExtraArgs(
+        return flat.transformation(
             functools.partial(_initial_state, config),
             functools.partial(_update, config, weights),
         )
@@ -168,15 +168,16 @@ def _initial_theta(config: VeloConfig, key: jax.Array) -> base.MetaParams:
 
 
 def _initial_state(config: VeloConfig, params: base.Params) -> VeloState:
-    groups = velo_tensors.tensor_groups(flat.layout_of(params).shapes)
+    layout = flat.layout_of(params)
+    groups = velo_tensors.tensor_groups(layout.shapes)
     columns = velo_network.num_columns(sum(group.num_tensors for group in groups))
     size = (config.lstm_hidden_size, columns)
     pending: tuple[()] | Pending = ()
     if config.updates_per_step > 1:
-        sums = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+        sums = jnp.zeros((layout.num_parameters,), jnp.float32)
         pending = Pending(sums, jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
     return VeloState(
-        tuple(velo_tensors.initial_state(group) for group in groups),
+        velo_tensors.joined([velo_tensors.initial_state(group) for group in groups]),
         velo_network.RecurrentState(*(jnp.zeros(size, jnp.float32) for _ in range(2))),
         velo_network.initial_loss_buffer(),
         jnp.zeros((), jnp.int32),
@@ -199,15 +200,16 @@ def _update(
     loss = jnp.asarray(context["loss"] if told else 0.0, jnp.float32)
     if not isinstance(state.pending, Pending):
         return _step(config, weights, grads, loss, state, params)
+    layout = flat.layout_of(params)
     sums = Pending(
-        jax.tree.map(jnp.add, state.pending.gradients, grads),
+        state.pending.gradients + flat.flatten(grads, layout),
         state.pending.loss + loss,
         state.pending.waiting + 1,
     )
 
     def step(sums: Pending) -> tuple[base.Params, VeloState]:
         share = 1.0 / config.updates_per_step
-        mean = jax.tree.map(lambda x: x * share, sums.gradients)
+        mean = flat.unflatten(sums.gradients * share, _in_float32(layout))
         updates, new = _step(config, weights, mean, sums.loss * share, state, params)
         return updates, new._replace(pending=jax.tree.map(jnp.zeros_like, sums))
 
@@ -229,14 +231,13 @@ def _step(
     layout = flat.layout_of(params)
     groups = velo_tensors.tensor_groups(layout.shapes)
     count = state.num_steps + 1
-    if not groups:
-        return jax.tree.map(jnp.zeros_like, params), state._replace(num_steps=count)
     losses, seen = _told(config, state, loss)
     leaves = layout.treedef.flatten_up_to(params)
     parameters = [velo_tensors.gather(group, leaves) for group in groups]
+    before = velo_tensors.split(groups, state.averages)
     known = [
         velo_tensors.statistics(group, old, parameter)
-        for group, old, parameter in zip(groups, state.groups, parameters, strict=True)
+        for group, old, parameter in zip(groups, before, parameters, strict=True)
     ]
     mean_square = jnp.concatenate([statistics.mean_square for statistics in known])
     inputs = velo_network.recurrent_inputs(
@@ -252,19 +253,20 @@ def _step(
     sizes = -_STEP_SIZE * sizes * jnp.sqrt(mean_square + 1e-9)  # a mean of squares: >= 0
     leaves = layout.treedef.flatten_up_to(grads)
     updates: dict[int, jax.Array] = {}
-    averages, start = [], 0
-    for group, old, parameter in zip(groups, state.groups, parameters, strict=True):
+    after, start = [], 0
+    for group, old, parameter in zip(groups, before, parameters, strict=True):
         part = slice(start, start + group.num_tensors)
         start += group.num_tensors
         gradient = velo_tensors.gather(group, leaves)
         gradient = jnp.clip(gradient, -_GRADIENT_CLIP, _GRADIENT_CLIP)
         new = velo_tensors.accumulated(group, old, gradient)
-        averages.append(new)
+        after.append(new)
         own = jax.tree.map(operator.itemgetter(part), networks)
         step = velo_tensors.directions(group, own, new, gradient, parameter)
         step = step * sizes[part].reshape(-1, *[1] * (step.ndim - 1))
         updates.update(velo_tensors.scatter(group, step, layout.shapes))
-    new_state = VeloState(tuple(averages), recurrent, losses, count, state.pending)
+    averages = velo_tensors.joined(after)
+    new_state = VeloState(averages, recurrent, losses, count, state.pending)
     return _tree(updates, layout), new_state
 
 
@@ -275,9 +277,15 @@ def _told(
     count = state.num_steps + 1
     if config.loss == "constant":
         # What the buffer's inputs are, but for rounding, if the loss never changes.
-        return state.losses, jnp.full((velo_network.NUM_LOSS_INPUTS,), -1.0) * (count > 2)
+        any_told = (count > 2).astype(jnp.float32)
+        return state.losses, jnp.full((velo_network.NUM_LOSS_INPUTS,), -1.0, jnp.float32) * any_told
     losses = velo_network.add_loss(state.losses, loss, state.num_steps, config.num_steps)
     return losses, velo_network.loss_inputs(losses, count, config.num_steps)
+
+
+def _in_float32(layout: flat.Layout) -> flat.Layout:
+    """The layout of the same tree in float32, which means of gradients keep until they are used."""
+    return layout._replace(dtypes=(jnp.float32,) * layout.num_tensors)
 
 
 def _tree(updates: dict[int, jax.Array], layout: flat.Layout) -> base.Params:

@@ -151,7 +151,7 @@ def pack(theta: base.MetaParams) -> Weights:
     by_mix, by_hidden = gates[:, :h], gates[:, h:]
     bias = linear["rnn/linear"]["b"] + _product(by_mix, direct["b"])
     # The forget gate, the third, is open at first: 1 is added to its bias.
-    bias = bias + jnp.repeat(jnp.array([0.0, 0.0, 1.0, 0.0]), h)
+    bias = bias + jnp.repeat(jnp.array([0.0, 0.0, 1.0, 0.0], jnp.float32), h)
     control, step = linear["rnn_to_controls"], linear["step_size"]
     return Weights(
         mix=linear["linear_1"]["w"].T,

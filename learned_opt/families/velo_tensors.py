@@ -11,6 +11,8 @@ never made. Of the 30 inputs of a parameter of a matrix, 12 vary along its rows 
 alone; what they add to the first layer is computed at the size of a row or a column.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -133,6 +135,23 @@ def initial_state(group: TensorGroup) -> GroupState:
         jnp.zeros((n, three, *group.row_shape()), jnp.float32),
         jnp.zeros((n, three, *group.col_shape()), jnp.float32),
     )
+
+
+def joined(states: Sequence[GroupState]) -> jax.Array:
+    """All groups' moving averages, one after the other: ``[A]``."""
+    return jnp.concatenate([part.reshape(-1) for state in states for part in state])
+
+
+def split(groups: Sequence[TensorGroup], averages: jax.Array) -> list[GroupState]:
+    """The inverse of ``joined``."""
+    states, start = [], 0
+    for group in groups:
+        parts = []
+        for like in jax.eval_shape(functools.partial(initial_state, group)):
+            parts.append(averages[start : start + like.size].reshape(like.shape))
+            start += like.size
+        states.append(GroupState(*parts))
+    return states
 
 
 def means(group: TensorGroup, values: jax.Array) -> jax.Array:

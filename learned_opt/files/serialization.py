@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import base, registry, standalone
+from learned_opt import base, handcrafted, registry, standalone
 from learned_opt.files import atomic, presets
 from third_party.open_rl import weights as open_weights
 from third_party.optim4rl import weights as optim4rl_weights
@@ -24,6 +24,8 @@ from third_party.velo import weights as velo_weights
 
 FORMAT = "lopt-rl optimizer"
 FORMAT_VERSION = 1
+
+_PICKLE = b"\x80"  # how one begins, of protocol 2 or later
 
 
 class TrainedOptimizer(NamedTuple):
@@ -41,25 +43,42 @@ class TrainedOptimizer(NamedTuple):
     theta: base.MetaParams
     metadata: dict[str, Any]
 
-    def for_run(self, total_updates: int) -> "TrainedOptimizer":
-        """The optimizer for a run of so many updates: VeLO must know, others are as they are."""
+    def for_run(self, total_updates: standalone.Count) -> "TrainedOptimizer":
+        """The optimizer for a run of so many updates: VeLO must know, others are as they are.
+
+        Raises:
+          ValueError: VeLO, and ``total_updates`` is traced: its constants follow from it.
+        """
         options = self.metadata.get("options", {})
         if self.metadata.get("name") != "velo" or options.get("total_updates") is not None:
             return self
+        if isinstance(total_updates, jax.core.Tracer):
+            raise ValueError(
+                "VeLO's constants follow from total_updates, which must be a number when it is "
+                "compiled: optax.inject_hyperparams(..., static_args='total_updates')"
+            )
         options = {**options, "total_updates": total_updates}
         made = registry.make("velo", **options)
         return self._replace(optimizer=made, metadata={**self.metadata, "options": options})
 
+    def __repr__(self) -> str:
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.theta))
+        training = self.metadata.get("training")
+        tasks = training.get("tasks", ()) if isinstance(training, dict) else ()
+        trained = f", trained on {', '.join(tasks)}" if tasks else ""
+        return f"<{self.metadata.get('name', 'optimizer')}: {size:,} numbers{trained}>"
+
     def as_optax(
         self,
         *,
-        total_updates: int | None = None,
-        updates_per_batch: int = 1,
-        epochs_per_batch: int | None = None,
+        total_updates: standalone.Count | None = None,
+        updates_per_batch: standalone.Count = 1,
+        epochs_per_batch: standalone.Count | None = None,
         role: standalone.Role = None,
         actor_key: str = "actor",
         keep_params: bool = False,
-        seed: int = 0,
+        skip_nonfinite: bool = True,
+        seed: standalone.Count = 0,
     ) -> optax.GradientTransformationExtraArgs:
         """This optimizer for any training loop that takes an optax transformation.
 
@@ -74,11 +93,15 @@ class TrainedOptimizer(NamedTuple):
           epochs_per_batch: passes over one batch; None: each update counts as one.
           role: ``actor`` or ``critic`` where each network has an optimizer of its own (or a
             function of params that tells which, for codes that make both from one); None
-            where one tree holds both.
+            where one tree holds both; ``plain`` for a network that is neither (a classifier),
+            which like a critic gets no noise.
           actor_key: what the actor's parameters are called in such a tree.
           keep_params: keep a copy of the parameters in the state, for loops that call
             ``tx.update(grads, state)``. They must apply the updates as they are: put clipping
             before this transformation, nothing behind it.
+          skip_nonfinite: where a gradient, what else is told or the update itself holds NaN or
+            infinity, change nothing (parameters, state and counts stay as they were) and
+            count it in the state's ``num_skipped``.
           seed: of its noise; runs with other initial parameters draw other noise.
 
         Raises:
@@ -104,6 +127,7 @@ class TrainedOptimizer(NamedTuple):
             role=role,
             actor_key=actor_key,
             keep_params=keep_params,
+            skip_nonfinite=skip_nonfinite,
             seed=seed,
         )
 
@@ -196,7 +220,7 @@ def load(
       path_or_name: a file written by ``save``; published weights of OPEN (``.npy``), of VeLO
         (msgpack) or of Optim4RL as plain arrays (``.npz``); a preset file (``.json``, see
         ``presets``; its options for every task); or the name of a handcrafted optimizer,
-        with a preset after a colon (``adam``, ``adam:breakout``).
+        as command lines write it (``adam``, ``adam:breakout``, ``adamw:learning_rate=1e-3``).
       options: of ``learned_opt.make``, for what published files do not hold: of Optim4RL the
         ``learning_rate`` and ``gradient_clip`` (default: those of the Brax tasks), of VeLO
         ``total_updates`` and ``loss``, of OPEN the multipliers.
@@ -213,10 +237,10 @@ def load(
       {'name': 'adam', 'options': {'preset': 'breakout'}, 'source': 'handcrafted'}
     """
     text, given = str(path_or_name), options or {}
-    family, _, task = text.partition(":")
-    if registry.is_handcrafted(family):
-        options = {**given, "preset": task} if task else given
-        return _handcrafted(family, options, source="handcrafted")
+    named = handcrafted.spelled(text)
+    if named is not None:
+        name, spelled = named
+        return _handcrafted(name, {**spelled, **given}, source="handcrafted")
     path = Path(path_or_name)
     if not path.is_file():
         raise FileNotFoundError(
@@ -245,6 +269,12 @@ def _parsed(
         preset = presets.parse_preset(content)
         about = {"source": "preset file", "provenance": preset.provenance}
         return _handcrafted(preset.optimizer, preset.options, **about)
+    if content[:1] == _PICKLE:
+        raise ValueError(
+            "it is a pickle, which may run code and is never read as such; one of Optim4RL's "
+            "release becomes a file of this toolkit by "
+            "learned_opt.convert_pickle('in.pickle', 'optimizer.npz')"
+        )
     if velo_weights.looks_like_msgpack(content):
         return _published_velo(content, given)
     return _published_open(content, given)

@@ -15,6 +15,7 @@ from agents import (
     make_supervised,
     task_presets,
 )
+from learned_opt import settings
 from learned_opt.names import did_you_mean
 
 AnyAgent = ActorCriticAgent | SupervisedAgent
@@ -72,6 +73,31 @@ class Task(NamedTuple):
         return self if self.final_agent is None else self._replace(agent=self.final_agent)
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskSettings:
+    """A task as configs write it.
+
+    Attributes:
+      env: an environment, or a dataset (``tfds/digits``) for the agent ``supervised``.
+      total_timesteps: environment steps of one inner run; training examples of a dataset.
+      agent: the block of the agent's settings, see ``make_agent_config``.
+      env_options: keyword arguments of the environment; ``data_dir`` of a dataset.
+      normalizer: fitness is divided by this, > 0.
+      baselines: handcrafted optimizers to compare with: name -> options.
+    """
+
+    env: str
+    total_timesteps: int
+    agent: dict[str, Any]
+    env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    normalizer: float = 1.0
+    baselines: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.normalizer <= 0:
+            raise ValueError(f"normalizer must be above 0, got {self.normalizer}")
+
+
 class _Kind(NamedTuple):
     """What an agent's name stands for.
 
@@ -127,37 +153,29 @@ def make_agent_config(block: dict[str, Any], total_timesteps: int) -> AnyConfig:
       ValueError: unknown algorithm or field.
     """
     common = {k: v for k, v in block.items() if k != "name" and k not in AGENTS}
-    name = block["name"]
+    name = settings.value(str, block.get("name"), "the agent's name")
     if name not in AGENTS:
         hint = did_you_mean(name, list(AGENTS))
         raise ValueError(f"unknown agent {name!r}{hint}; known: {', '.join(AGENTS)}")
-    values = {**common, **block.get(name, {}), "algorithm": name}
-    config = AGENTS[name].config
-    known = [field.name for field in dataclasses.fields(config)]
-    for key in values:
-        if key not in known:
-            raise ValueError(f"the agent {name!r} has no field {key!r}{did_you_mean(key, known)}")
-    return config(**values, total_timesteps=int(total_timesteps))
+    own = settings.value(dict, block.get(name, {}), f"agent.{name}")
+    values = {**common, **own, "algorithm": name, "total_timesteps": total_timesteps}
+    return settings.read(AGENTS[name].config, values, f"the agent {name!r}")
 
 
 def make_task(name: str, block: dict[str, Any]) -> Task:
-    """A task from its config block.
-
-    The block holds ``env``, ``env_options``, ``total_timesteps``, ``normalizer`` and ``agent``.
-    ``env`` names an environment, or a dataset (``tfds/digits``) for the agent ``supervised``.
+    """A task from its config block, whose fields are those of ``TaskSettings``.
 
     Raises:
       ValueError: anything in it is unknown or does not fit; names the task.
     """
     try:
-        config = make_agent_config(block["agent"], block["total_timesteps"])
-        if block["normalizer"] <= 0:
-            raise ValueError(f"normalizer must be above 0, got {block['normalizer']}")
-        options = dict(block.get("env_options", {}))
-        agent, final = AGENTS[config.algorithm].make(config, block["env"], options)
+        task = settings.read(TaskSettings, block, "a task")
+        config = make_agent_config(task.agent, task.total_timesteps)
+        options = dict(task.env_options)
+        agent, final = AGENTS[config.algorithm].make(config, task.env, options)
     except ValueError as error:
         raise ValueError(f"task {name!r}: {error}") from error
-    return Task(name, config.algorithm, agent, float(block["normalizer"]), final)
+    return Task(name, config.algorithm, agent, float(task.normalizer), final)
 
 
 def with_lifetime(agent: AnyAgent, num_envs: int, num_iterations: int) -> AnyAgent:

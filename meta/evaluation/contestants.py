@@ -140,7 +140,7 @@ class Contestant(NamedTuple):
             return {}
         given = self.preset.options_for(task)
         if self.tuned_on:
-            return {"preset": self.tuned_on}
+            return {"preset": self.tuned_on, **given}
         shipped = task_presets.optimizer_preset(task)
         if not given and shipped in handcrafted.PRESETS.get(self.preset.optimizer, {}):
             return {"preset": shipped}
@@ -201,9 +201,11 @@ def resolve(texts: Sequence[str], neutral_dormancy: bool = False) -> list[Contes
 
     With ``neutral_dormancy`` each learned one is followed by itself without that input.
 
-    Each is ``adam`` (with the paper's values for each task that has some), ``adam:breakout``
-    (with those of one task everywhere), a preset file, or a file that ``learned_opt.load``
-    takes; ``LABEL=`` before it gives the name under which results show it.
+    Each is a handcrafted optimizer as ``handcrafted.spelled`` reads it (``adam``: with the
+    paper's values for each task that has some; ``adam:breakout``: with those of one task
+    everywhere; ``adam:learning_rate=3e-4``), a preset file, a file that ``learned_opt.load``
+    takes, or the folder of a run; ``LABEL=`` before it gives the name under which results show
+    it.
 
     Raises:
       ValueError: none given, one does not exist, or two go by the same name.
@@ -232,26 +234,46 @@ def _without_dormancy(one: Contestant) -> list[Contestant]:
 
 
 def _resolve(text: str) -> Contestant:
+    label, source = _label(text)
+    named = handcrafted.spelled(source)
+    if named is not None:
+        family, given = named
+        tuned_on = given.pop("preset", "")
+        return Contestant(label or source, source, presets.Preset(family, given, {}, {}), tuned_on)
+    path = _file(source)
+    if not path.is_file():
+        raise ValueError(_not_found(source))
+    content = path.read_bytes()
+    name = label or (path.resolve().parent.name if Path(source).is_dir() else _name_of(path))
+    if content.lstrip()[:1] == b"{":
+        return Contestant(name, source, presets.read_preset(path))
+    return Contestant(name, str(path), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _label(text: str) -> tuple[str, str]:
+    """``LABEL=SOURCE`` as both; the equals signs of ``adam:learning_rate=3e-4`` are its own."""
     label, equals, source = text.partition("=")
-    if not equals or Path(text).is_file():
-        label, source = "", text
-    elif not label:
+    if not equals or Path(text).exists() or handcrafted.spelled(text) is not None:
+        return "", text
+    if not label:
         raise ValueError(f"--optimizer={text}: the label before '=' is empty")
     if results.is_untrained(label):
         raise ValueError(f"--optimizer={text}: labels must not end in '(untrained)'")
-    family, _, tuned_on = source.partition(":")
-    if registry.is_handcrafted(family):
-        if tuned_on:
-            handcrafted.preset(family, tuned_on)  # raises where there is none
-        return Contestant(label or source, source, presets.Preset(family, {}, {}, {}), tuned_on)
+    return label, source
+
+
+def _file(source: str) -> Path:
+    """The file that is meant: of the folder of a run or of a search, the one that it made."""
     path = Path(source)
-    if not path.is_file():
-        raise ValueError(_not_found(source, family))
-    content = path.read_bytes()
-    name = label or _name_of(path)
-    if content.lstrip()[:1] == b"{":
-        return Contestant(name, source, presets.read_preset(path))
-    return Contestant(name, source, sha256=hashlib.sha256(content).hexdigest())
+    if path.is_dir():
+        made = [path / name for name in ("optimizer.npz", "preset.json") if (path / name).is_file()]
+        if not made:
+            raise ValueError(
+                f"--optimizer={source} is a folder without an optimizer.npz (of a meta-training "
+                "that has ended) or a preset.json (of a search): give a file"
+            )
+        return made[0]
+    return path
 
 
 def _name_of(path: Path) -> str:
@@ -259,13 +281,14 @@ def _name_of(path: Path) -> str:
     return path.resolve().parent.name if path.name == "optimizer.npz" else path.stem
 
 
-def _not_found(source: str, family: str) -> str:
-    known = [name for name in registry.names() if registry.is_handcrafted(name)]
+def _not_found(source: str) -> str:
+    family = source.partition(":")[0]
     if family in registry.names():
         return (
             f"--optimizer={source}: {family!r} is a family of learned optimizers, of which only "
             "a trained member can be evaluated; give its file"
         )
+    known = handcrafted.known_names()
     folder = Path(source).parent
     files = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
     near = did_you_mean(source, [*known, *files]) or did_you_mean(family, known)

@@ -154,7 +154,7 @@ def notes(cells: Cells, *, smoke: bool = False) -> list[str]:
             written = ", ".join(f"{name}={_number(value)}" for name, value in values.items())
             found.append(
                 f"{cell['optimizer']} on {cell['task']}: no tuned values are shipped for this "
-                f"task, so these are its defaults ({written})."
+                f"task, so these are its defaults ({written}); --tune_baselines tunes it first."
             )
         elif detail(cell, smoke=smoke).origin == OF_SMOKE:
             found.append(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from agents import task_presets
 from learned_opt.names import did_you_mean
 from meta import results
-from meta.evaluation import contestants, legends, runner
+from meta.evaluation import baselines, contestants, legends, runner
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store, slug
 from meta.results import markdown, normalised, normalised_plots, plots, summary
@@ -68,7 +68,12 @@ def evaluate(request: Request, wishes: Wishes) -> str:
             f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
             f"evaluated: {', '.join(names)}"
         )
-    runner.evaluate(request.evaluation(entries), store)
+    evaluation = request.evaluation(entries)  # raises on settings that do not fit
+    if request.tune_baselines:
+        with store.writing():
+            entries = baselines.tuned(request, entries)
+        evaluation = request.evaluation(entries)
+    runner.evaluate(evaluation, store)
     return write(store, wishes)
 
 

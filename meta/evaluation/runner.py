@@ -23,6 +23,7 @@ from meta import results
 from meta.engine import memory
 from meta.engine.population import Engine, broadcast_theta, seed_keys
 from meta.engine.tasks import Task, make_agent_config, make_task
+from meta.evaluation import origin
 from meta.evaluation.contestants import Contestant
 from meta.evaluation.store import Cell, Store
 from meta.runs import progress
@@ -42,7 +43,8 @@ class Request:
       optimizers: as ``contestants.resolve`` takes them.
       tasks: names of environments.
       workdir: the folder that keeps everything.
-      agent: ``ppo`` or ``a2c``; datasets are learned by ``supervised`` whatever it says.
+      agent: ``ppo`` or ``a2c``; datasets are learned by ``supervised`` whatever it says. Empty:
+        ``ppo``, or that of ``like``.
       num_seeds: S, at least 1; intervals need 2.
       total_timesteps: environment steps of each run; None: the paper's for each task.
       untrained: evaluate the untrained control of each learned optimizer, too.
@@ -52,12 +54,15 @@ class Request:
       seeds_per_device: how many seeds a device runs at once; 0: what fits.
       agent_options: fields of the agents' settings that differ from the paper's.
       env_options: keyword arguments of the environments.
+      like: a meta-training's or study's folder, or an optimizer's file: its tasks, agents and
+        horizons are the ones meant, where nothing else is given. Empty: the papers'.
+      tune_baselines: tune handcrafted optimizers where no tuned values are known.
     """
 
     optimizers: tuple[str, ...]
     tasks: tuple[str, ...]
     workdir: str
-    agent: str = "ppo"
+    agent: str = ""
     num_seeds: int = 8
     total_timesteps: int | None = None
     untrained: bool = True
@@ -67,8 +72,12 @@ class Request:
     seeds_per_device: int = 0
     agent_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    like: str = ""
+    tune_baselines: bool = False
 
     def __post_init__(self) -> None:
+        if self.like and not self.tasks:
+            object.__setattr__(self, "tasks", tuple(origin.task_blocks(self.like)))
         if not self.tasks:
             raise ValueError("no tasks: give at least one --task, e.g. --task=breakout")
         if self.num_seeds < 1:
@@ -85,8 +94,10 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What all results in a folder must share."""
-        names = ("agent", "total_timesteps", "seed", "points", "agent_options", "env_options")
-        return {name: getattr(self, name) for name in names}
+        names = ("total_timesteps", "seed", "points", "agent_options", "env_options")
+        shared = {"agent": self.agent or "ppo", **{name: getattr(self, name) for name in names}}
+        # What it stands for is in the identity of every result.
+        return {**shared, "agent": self.agent, "like": self.like} if self.like else shared
 
     def evaluation(self, contestants: Sequence[Contestant]) -> "Evaluation":
         """What it comes to, with these contestants."""
@@ -226,26 +237,45 @@ def _cells(evaluation: Evaluation) -> Iterator[tuple[Contestant, Setting, Cell]]
 
 
 def task_block(request: Request, task: str) -> dict[str, Any]:
-    """The task's block, as ``tasks.make_task`` takes it."""
-    block = task_presets.task(task)
+    """The task's block, as ``tasks.make_task`` takes it: what is asked for over what is known."""
+    block = _known_block(request, task)
     total = request.total_timesteps or block["total_timesteps"]
     if total is None:
         known = did_you_mean(task, list(task_presets.HORIZONS))
         raise ValueError(
             f"no paper says how long to train on {task!r}{known}: give --total_timesteps"
         )
-    name = task_presets.agent_for(task, request.agent)
+    name = task_presets.agent_for(block["env"], request.agent or block["agent"]["name"])
     agent = {**block["agent"], "name": name}
     # Options go over what is common and over what the algorithm has of its own.
     own = {**agent.get(name, {}), **request.agent_options}
     agent[name] = own
     return {
-        "env": task,
+        "env": block["env"],
         "env_options": {**block["env_options"], **request.env_options},
         "total_timesteps": int(total),
         "normalizer": 1.0,
         "agent": agent,
     }
+
+
+def _known_block(request: Request, task: str) -> dict[str, Any]:
+    """A task's block by the papers, or as the run that is named had it."""
+    if not request.like:
+        return task_presets.task(task)
+    blocks = origin.task_blocks(request.like)
+    if task not in blocks:
+        raise ValueError(
+            f"--like={request.like} has no task {task!r}{did_you_mean(task, list(blocks))}; it "
+            f"has {', '.join(blocks)}"
+        )
+    return blocks[task]
+
+
+def tuning_setting(request: Request, task: str) -> Setting:
+    """A task as baselines are tuned on it: of a dataset, measured on validation examples."""
+    block = task_block(request, task)
+    return setting(task, block)._replace(make=lambda: make_task(task, block))
 
 
 def _prepare(evaluation: Evaluation, store: Store) -> list[Run]:
@@ -273,9 +303,16 @@ def _prepare(evaluation: Evaluation, store: Store) -> list[Run]:
         run = Run(contestant, cell, missing, task, trained, width)
         if contestant.is_learned and run.program not in fitting:
             _check_fit(contestant.name, task, trained)
+            _tell_if_far(contestant, task, trained)
         fitting.add(run.program)
         runs.append(run)
     return runs
+
+
+def _tell_if_far(contestant: Contestant, task: Task, trained: TrainedOptimizer) -> None:
+    far = "" if contestant.untrained else origin.far_from(trained.metadata, task)
+    if far:
+        print(f"note: {contestant.name} on {task.name}: {far}", flush=True)
 
 
 def _width(evaluation: Evaluation, store: Store, cell: Cell) -> int:

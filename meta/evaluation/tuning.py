@@ -21,7 +21,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.names import did_you_mean
 from meta.engine import memory
 from meta.engine.population import Engine
-from meta.engine.tasks import Task, make_task
+from meta.engine.tasks import Task
 from meta.evaluation import runner, tuning_report, tuning_space
 from meta.evaluation.store import Cell, Store
 from meta.evaluation.tuning_report import Candidate
@@ -129,9 +129,7 @@ def tune(search: Search) -> str:
         family, search.space, search.search, search.num_samples, request.seed, fixed
     )
     (task,) = request.tasks
-    block = runner.task_block(request, task)
-    # Baselines are tuned on the task itself: of a dataset, measured on validation examples.
-    setting = runner.setting(task, block)._replace(make=lambda: make_task(task, block))
+    setting = runner.tuning_setting(request, task)
     return run(
         Trials(
             request.workdir,
@@ -201,17 +199,16 @@ def check_criterion(name: str, asked_by: str) -> None:
 
 def _optimizer(names: tuple[str, ...]) -> tuple[str, Values]:
     """The family that is tuned, and the preset that it starts from (``adam:breakout``)."""
-    known = sorted(handcrafted.FAMILIES)
     if len(names) != 1 or not names[0]:
-        raise ValueError(f"give one --optimizer, of: {', '.join(known)}")
-    family, colon, tuned_on = names[0].partition(":")
-    if family not in known:
-        hint = did_you_mean(family, known)
-        raise ValueError(
-            f"no handcrafted optimizer {family!r}{hint}; those that can be tuned are "
-            f"{', '.join(known)}"
-        )
-    return family, handcrafted.preset(family, tuned_on) if colon else {}
+        known = ", ".join(handcrafted.known_names())
+        raise ValueError(f"give one --optimizer, of: {known}")
+    named = handcrafted.spelled(names[0])
+    if named is None:
+        handcrafted.family(names[0].partition(":")[0])  # raises: only these can be tuned
+        raise AssertionError(names)
+    family, given = named
+    start = handcrafted.preset(family, given.pop("preset")) if "preset" in given else {}
+    return family, {**start, **given}
 
 
 def _missing(trials: Trials, store: Store) -> list[Member]:
@@ -224,7 +221,8 @@ def _missing(trials: Trials, store: Store) -> list[Member]:
 
 def _compute(trials: Trials, store: Store, task: Task, missing: list[Member]) -> None:
     """Runs what is missing, as many runs at once as fit, and writes each chunk."""
-    optimizer = handcrafted.make_tunable(trials.optimizer)
+    # What is no number is the same for all candidates.
+    optimizer = handcrafted.make_tunable(trials.optimizer, **trials.candidates[0])
     width = _width(trials, store, optimizer, task, missing)
     wave = width * len(jax.devices())
     chunks = [missing[start : start + wave] for start in range(0, len(missing), wave)]
@@ -263,10 +261,8 @@ def _run_chunk(
     bar: progress.Progress,
 ) -> None:
     """Runs a chunk and writes it, a file for each candidate in it."""
-    theta = {
-        name: jnp.array([float(member.values[name]) for member in chunk], jnp.float32)
-        for name in chunk[0].values
-    }
+    rows = [handcrafted.tunable(trials.optimizer, member.values) for member in chunk]
+    theta = {name: jnp.array([row[name] for row in rows], jnp.float32) for name in rows[0]}
     seeds = jnp.array([member.seed for member in chunk])
     keys = jax.vmap(lambda seed: jax.random.fold_in(trials.key, seed))(seeds)
     recording = engine.run(theta, keys, points=trials.points, on_progress=bar.share)

@@ -148,4 +148,6 @@ def describe(values: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> s
 
 def written(value: Any) -> str:
     """A hyperparameter as flags take it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, bool | str | None):
+        return str(value).lower()
+    return f"{value:g}"

@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from meta import results
@@ -33,7 +33,10 @@ def section(folders: list[Folder]) -> str:
 
 def line(words: list[str]) -> str:
     """A launcher's file and flags as a shell command."""
-    return " \\\n    ".join(["python " + words[0], *(shlex.quote(word) for word in words[1:])])
+    # Where the toolkit is installed, launchers are commands of the one that comes with it.
+    is_installed = __name__.startswith("lopt_rl.")
+    program = f"lopt-rl {PurePath(words[0]).stem}" if is_installed else f"python {words[0]}"
+    return " \\\n    ".join([program, *map(shlex.quote, words[1:])])
 
 
 def _commands(folder: Folder) -> list[list[str]]:
@@ -184,8 +187,8 @@ def _common(folder: Folder) -> list[str]:
     settings = folder.config
     words = [
         f"--{name}={settings[name]}"
-        for name in ("agent", "total_timesteps", "seed", "points")
-        if settings.get(name) is not None
+        for name in ("like", "agent", "total_timesteps", "seed", "points")
+        if settings.get(name) not in (None, "")
     ]
     for flag, field in (("agent_option", "agent_options"), ("env_option", "env_options")):
         options = settings.get(field)

@@ -31,7 +31,7 @@ class Checkpoints:
         """Writes a checkpoint; returns when it is on disk."""
         if step in self._manager.all_steps():  # one that could not be read
             self._manager.delete(step)
-        self._manager.save(step, args=self._ocp.args.StandardSave(_without_keys(tree)), force=True)
+        self._manager.save(step, args=self._ocp.args.StandardSave(_storable(tree)), force=True)
         self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
@@ -46,7 +46,7 @@ class Checkpoints:
           RuntimeError: there are checkpoints, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        abstract = jax.tree.map(np.empty_like, _without_keys(like))
+        abstract = jax.tree.map(np.empty_like, _storable(like))
         for step in steps:
             try:
                 restored = self._manager.restore(
@@ -59,7 +59,7 @@ class Checkpoints:
                     stacklevel=2,
                 )
                 continue
-            return step, _with_keys(restored, like)
+            return step, _as_it_was(restored, like)
         if steps:
             raise RuntimeError(
                 f"none of the checkpoints {steps} in {self._folder} can be read; start again in "
@@ -75,20 +75,24 @@ def _is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _without_keys(tree: Any) -> Any:
-    """Typed keys as their plain data."""
-    return jax.tree.map(
-        lambda leaf: np.asarray(jax.random.key_data(leaf)) if _is_key(leaf) else np.asarray(leaf),
-        tree,
-    )
+def _storable(tree: Any) -> Any:
+    """Typed keys as their plain data; a zero for an array of no elements, which orbax refuses."""
+
+    def storable(leaf: Any) -> np.ndarray:
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        return array if array.size else np.zeros((), array.dtype)
+
+    return jax.tree.map(storable, tree)
 
 
-def _with_keys(tree: Any, like: Any) -> Any:
+def _as_it_was(tree: Any, like: Any) -> Any:
     def restore(leaf: Any, example: Any) -> jax.Array:
         if _is_key(example):
             return jax.random.wrap_key_data(
                 jax.numpy.asarray(leaf), impl=jax.random.key_impl(example)
             )
+        if not np.size(example):
+            return jax.numpy.asarray(example)
         return jax.numpy.asarray(leaf)
 
     return jax.tree.map(restore, tree, like)

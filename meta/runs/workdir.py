@@ -19,15 +19,14 @@ class Workdir:
     """Paths and small files of a run's folder.
 
     Args:
-      path: the folder; made if missing.
+      path: the folder; made by ``claim`` if missing, so that a failed start leaves nothing.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise WorkdirError(f"--workdir={self.path} is not a folder; give another") from error
+        existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise WorkdirError(f"--workdir={self.path} is not a folder; give another")
         self.config = self.path / "config.json"
         self.metrics = self.path / "metrics.csv"
         self.results = self.path / "results.csv"
@@ -55,6 +54,9 @@ class Workdir:
             there = self.config.read_text()
             if there == text:
                 return True
+            if _is_older(json.loads(text), there):
+                self.write(self.config, text)
+                return True
             if length is not None and _is_longer(json.loads(text), json.loads(there), *length):
                 self.write(self.config, text)
                 return True
@@ -72,6 +74,7 @@ class Workdir:
                 + "\ngive another --workdir, or the config that the run began with"
                 + (f" ({'.'.join(length)} may be larger)" if length else "")
             )
+        self.path.mkdir(parents=True, exist_ok=True)
         foreign = [entry.name for entry in self.path.iterdir()]
         if foreign:
             raise WorkdirError(
@@ -82,7 +85,8 @@ class Workdir:
         return False
 
     def write(self, path: Path, text: str) -> None:
-        """Writes a text file in one step."""
+        """Writes a text file in one step; makes the folder if need be."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(text)
 
@@ -92,6 +96,18 @@ class Workdir:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
+
+
+def _is_older(asked: dict[str, Any], there: str) -> bool:
+    """Whether the folder's config is the one asked for, less what older versions did not write."""
+    try:
+        older = json.loads(there)
+    except json.JSONDecodeError:
+        return False
+    for block, known in ((asked, older), (asked.get("base"), older.get("base"))):
+        if isinstance(block, dict) and isinstance(known, dict) and "mode" not in known:
+            block.pop("mode", None)
+    return asked == older
 
 
 def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:

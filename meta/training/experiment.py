@@ -4,11 +4,13 @@ Below ``build`` only typed settings travel; the config itself is kept as a recor
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 import learned_opt
+from learned_opt import settings
 from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine.population import Engine
 from meta.engine.tasks import Task, make_task
@@ -44,6 +46,38 @@ class EvaluationSettings:
                 f"{self.num_seeds}"
             )
         tuning.check_criterion(self.criterion, "evaluation.criterion=")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Optimizer:
+    """The config's block ``optimizer``: what ``learned_opt.make`` is called with."""
+
+    name: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """A config's own fields; ``configs/blocks.py`` says what each is for."""
+
+    optimizer: dict[str, Any]
+    tasks: dict[str, dict[str, Any]]
+    outer: dict[str, Any]
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    logging: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    initial_theta: str = ""
+    members_per_device: int = 0
+    mode: str = "full"  # or smoke: of readers' concern alone
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in [0, 2**32), got {self.seed}")
+        if self.members_per_device < 0:
+            raise ValueError(
+                "members_per_device must be at least 0 (0: what fits), got "
+                f"{self.members_per_device}"
+            )
 
 
 class Keys(NamedTuple):
@@ -103,22 +137,24 @@ def build(config: dict[str, Any]) -> Experiment:
       ValueError, FileNotFoundError: something in it is unknown, out of range or does not
         fit; the message names it and the fix.
     """
-    loop, settings, schedule = outer_loop.read(config["outer"])
-    evaluation = outer_loop.from_block(EvaluationSettings, config["evaluation"], "evaluation")
-    logging = outer_loop.from_block(LogSettings, config["logging"], "logging")
-    name, options = config["optimizer"]["name"], dict(config["optimizer"]["options"])
+    blocks = _blocks(config)
+    loop, loop_settings, schedule = outer_loop.read(blocks.outer)
+    evaluation = settings.read(EvaluationSettings, blocks.evaluation, "evaluation", "evaluation.")
+    logging = settings.read(LogSettings, blocks.logging, "logging", "logging.")
+    chosen = settings.read(_Optimizer, blocks.optimizer, "optimizer", "optimizer.")
+    name, options = chosen.name, dict(chosen.options)
     optimizer = learned_opt.make(name, **options)
-    initial_theta = _initial_theta(config["initial_theta"], name)
-    if not config["tasks"]:
+    initial_theta = _initial_theta(blocks.initial_theta, name)
+    if not blocks.tasks:
         raise ValueError("the config has no tasks; give at least one under config.tasks")
-    tasks = [make_task(task, block) for task, block in config["tasks"].items()]
-    baselines = {task: _baselines(task, block) for task, block in config["tasks"].items()}
-    per_device = config["members_per_device"]
+    tasks = [make_task(task, block) for task, block in blocks.tasks.items()]
+    baselines = {task: _baselines(task, block) for task, block in blocks.tasks.items()}
+    per_device = blocks.members_per_device
     engines = [Engine(optimizer, task.agent, members_per_device=per_device) for task in tasks]
     return Experiment(
         config=config,
-        seed=config["seed"],
-        keys=Keys(*jax.random.split(jax.random.key(config["seed"]), len(Keys._fields))),
+        seed=blocks.seed,
+        keys=Keys(*jax.random.split(jax.random.key(blocks.seed), len(Keys._fields))),
         optimizer_name=name,
         options=options,
         optimizer=optimizer,
@@ -128,20 +164,30 @@ def build(config: dict[str, Any]) -> Experiment:
         members_per_device=per_device,
         baselines=baselines,
         outer_loop=loop,
-        trainer=loop.make(settings, optimizer, tasks, engines, initial_theta),
+        trainer=loop.make(loop_settings, optimizer, tasks, engines, initial_theta),
         schedule=schedule,
         evaluation=evaluation,
         logging=logging,
     )
 
 
+def _blocks(config: dict[str, Any]) -> _Blocks:
+    if isinstance(config, Mapping) and {"base", "budget"} & set(config):
+        raise ValueError(
+            "this is a study's config, which compares several meta-trainings: run it by "
+            "launchers/compare.py or meta.compare"
+        )
+    return settings.read(_Blocks, config, "the config")
+
+
 def _baselines(task: str, block: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    for name, options in block["baselines"].items():
+    baselines = block.get("baselines", {})
+    for name, options in baselines.items():
         try:
-            learned_opt.make(name, **options)
+            learned_opt.make(name, **settings.value(dict, options, "options"))
         except ValueError as error:
             raise ValueError(f"task {task!r}, baseline {name!r}: {error}") from error
-    return {name: dict(options) for name, options in block["baselines"].items()}
+    return {name: dict(options) for name, options in baselines.items()}
 
 
 def _initial_theta(path: str, name: str) -> MetaParams | None:

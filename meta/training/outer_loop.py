@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from learned_opt import settings
 from learned_opt.base import LearnedOptimizer, MetaParams
 from learned_opt.names import did_you_mean
 from meta.engine.population import Engine, ProgressFunction
@@ -161,26 +162,20 @@ def read(block: dict[str, Any]) -> tuple[OuterLoop, Any, Schedule]:
     Raises:
       ValueError: unknown name or field, or a value out of range.
     """
-    outer_loop, fields = get(block["name"]), dict(block)
+    if "name" not in block:
+        raise ValueError(f"outer.name is missing; known: {', '.join(names())}")
+    fields = dict(block)
+    outer_loop = get(settings.value(str, fields.pop("name"), "outer.name"))
     length = outer_loop.length
     if length not in fields:
         raise ValueError(f"outer.{length} is missing: how long {outer_loop.name!r} trains")
-    if fields[length] < 1:
-        raise ValueError(f"outer.{length} must be at least 1, got {fields[length]}")
+    num_steps = settings.value(int, fields.pop(length), f"outer.{length}")
+    if num_steps < 1:
+        raise ValueError(f"outer.{length} must be at least 1, got {num_steps}")
     schedule = {name: fields.pop(name) for name in _SCHEDULE if name in fields}
-    num_steps = fields.pop(length)
-    del fields["name"]
-    settings = from_block(outer_loop.settings, fields, "outer")
-    return outer_loop, settings, Schedule(num_steps, **schedule)
-
-
-def from_block(settings: type, block: dict[str, Any], where: str) -> Any:
-    """A settings dataclass from a config's block; ``ValueError`` for a field it does not have."""
-    known = [field.name for field in dataclasses.fields(settings)]
-    for field in block:
-        if field not in known:
-            raise ValueError(f"{where} has no field {field!r}{did_you_mean(field, known)}")
-    return settings(**block)
+    own: Any = settings.read(outer_loop.settings, fields, "outer", "outer.")
+    schedule["num_steps"] = num_steps
+    return outer_loop, own, settings.read(Schedule, schedule, "outer", "outer.")
 
 
 register(

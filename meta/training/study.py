@@ -8,15 +8,36 @@ seeds with the untrained optimizer and tuned baselines beside them.
 """
 
 import copy
+import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from learned_opt import settings
 from learned_opt.names import did_you_mean
 from meta.runs import progress
 from meta.runs.workdir import Workdir, flatten
 from meta.training import experiment, final_comparison, loop
 from meta.training.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """A study's config, as the module's docstring tells."""
+
+    base: dict[str, Any]
+    budget: int
+    validations: int
+    variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    grid: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.budget < 1 or self.validations < 1:
+            raise ValueError(
+                "budget (environment steps) and validations must be at least 1, got "
+                f"{self.budget} and {self.validations}"
+            )
 
 
 class Variant(NamedTuple):
@@ -62,18 +83,18 @@ def build(config: dict[str, Any]) -> Study:
     Raises:
       ValueError: something is unknown or does not fit; names the variant.
     """
-    config = copy.deepcopy(config)
-    budget, validations, base = config["budget"], config["validations"], config["base"]
-    if budget < 1 or validations < 1:
+    if isinstance(config, Mapping) and {"outer", "tasks"} & set(config):
         raise ValueError(
-            "budget (environment steps) and validations must be at least 1, got "
-            f"{budget} and {validations}"
+            "this is the config of one meta-training, and no study: run it by launchers/train.py "
+            "or meta.train"
         )
-    grid = {field: tuple(values) for field, values in config["grid"]}
+    config = copy.deepcopy(config)
+    blocks = settings.read(_Blocks, config, "the study's config")
+    base, grid = blocks.base, {field: tuple(values) for field, values in blocks.grid}
     variants, start = [], flatten(base)
-    for name, point, changes in _points(grid, config["variants"]):
+    for name, point, changes in _points(grid, blocks.variants):
         try:
-            affordable = _affordable(changed(base, changes), budget, validations)
+            affordable = _affordable(changed(base, changes), blocks.budget, blocks.validations)
         except ValueError as error:
             raise ValueError(f"variant {name!r}: {error}") from error
         if "outer" in changes:  # a variant's own block is recorded with the length it is given
@@ -81,7 +102,7 @@ def build(config: dict[str, Any]) -> Study:
         fields = flatten(affordable.config)
         differences = {f: v for f, v in fields.items() if f not in start or start[f] != v}
         variants.append(Variant(name, point, affordable, differences))
-    return Study(config, budget, grid, variants)
+    return Study(config, blocks.budget, grid, variants)
 
 
 def _points(

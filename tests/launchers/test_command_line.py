@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import meta
-from launchers import command_line, flag_groups
+from launchers import command_line, flag_groups, values
 from meta.evaluation import runner
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,14 @@ def test_help_ends_well_and_shows_shared_flags_as_the_launchers_own():
     assert "--num_seeds: Seeds per optimizer and task." in done.stdout
 
 
+@pytest.mark.parametrize("word", ["demo:smoke", "configs/demo.py:smoke"])
+def test_a_config_goes_by_its_name_from_anywhere(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "catch" in values._ConfigParser().parse(word).tasks
+    with pytest.raises(FileNotFoundError, match="did you mean 'demo'"):
+        values._ConfigParser().parse("dmo")
+
+
 @pytest.mark.usefixtures("own_path")
 def test_a_module_of_ones_own_is_imported_by_path_with_its_neighbours(tmp_path):
     (tmp_path / "my_part.py").write_text("VALUE = 3\n")
@@ -69,3 +77,38 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"--import={name}.*{message}"):
         command_line.import_module(name)
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["train", "--config=demo", "--config.outer.popsize=8"], "population_size"),
+        *(
+            pytest.param(words, says, marks=pytest.mark.slow)
+            for words, says in (
+                (["train", "--config=demo:smok"], "unknown mode 'smok'"),
+                (["train", "--config=demo", "--config.seed=x"], "must be a whole number"),
+                (["train", "--config=configs/nothing.py"], "no config at"),
+                (["compare", "--config=demo"], "launchers/train.py"),
+            )
+        ),
+    ],
+)
+def test_failed_starts_say_why_and_leave_nothing(tmp_path, words, says):
+    launcher, *flags = words
+    command = [sys.executable, f"launchers/{launcher}.py", f"--workdir={tmp_path / 'run'}", *flags]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False
+    )
+    assert done.returncode == 2
+    assert says in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("1e4", 10_000), ("False", False), ("(16,16)", (16, 16)), ("16,16", (16, 16)), ("a=b", "a=b"),
+     ("[16]", [16]), ("null", None), ('{"a": true}', {"a": True}), ("tanh", "tanh")],
+)  # fmt: skip
+def test_options_are_literals_or_else_text(text, value):
+    assert values.options("agent_option", [f"name={text}"]) == {"name": value}

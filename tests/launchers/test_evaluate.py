@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--optimizer=adan", "--task=catch"], "did you mean 'adam'"),
+        (["--optimizer=addam", "--task=catch"], "did you mean 'adam'"),
         (["--optimizer=adam", "--task=catch", "--num_seeds=many"], "--num_seeds=many"),
     ],
 )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("launcher", "flags", "message"),
     [
-        ("tune", ["--task=catch", "--optimizer=adan", "--learning_rate=0.1"], "mean 'adam'"),
+        ("tune", ["--task=catch", "--optimizer=addam", "--learning_rate=0.1"], "mean 'adam'"),
         ("tune", ["--task=catch", "--learning_rate=fast"], "must be a number above 0"),
         ("analyze", ["--optimizer=adam", "--task=catch", "--num_seeds=0"], "no seeds"),
         ("analyze", ["--optimizer=adam", "--task=catch", "--tau=low"], "--tau must be numbers"),

@@ -21,6 +21,17 @@ def test_every_name_is_listed_in_lines_of_100_columns():
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_environments_that_need_files_say_so():
+    assert "gymnax/MNISTBandit-bsuite: the four files of MNIST" in " ".join(
+        listing.describe(["environments"]).split()
+    )
+
+
+def test_strategies_that_are_left_out_say_why():
+    text = listing.describe(["strategies"])
+    assert "not RandomSearch: it draws" in text and "not LES:" in text
+
+
 def test_what_is_registered_is_listed(monkeypatch):
     monkeypatch.setattr(learned_opt.registry, "_FACTORIES", {"mine": lambda: None})
     assert "mine" in listing.describe(["optimizers"])
@@ -29,7 +40,7 @@ def test_what_is_registered_is_listed(monkeypatch):
 def test_an_optimizer_file_says_what_it_was_trained_on():
     text = listing.describe([str(ROOT / "examples" / "cartpole_open.npz")])
     assert "open (direction_multiplier=0.01" in text
-    assert "120 meta-steps" in text and "640 updates of networks of 16 and 16" in text
+    assert "120 meta-steps" in text and "640 updates of 16 x 16" in text
     assert "as_optax" in text and "launchers/evaluate.py" in text
 
 

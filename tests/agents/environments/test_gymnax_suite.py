@@ -1,5 +1,7 @@
 """gymnax' environments: whole episodes with known ends, rewards and actions."""
 
+from urllib.error import URLError
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,7 +164,23 @@ def test_unknown_arguments_are_errors_that_list_the_known():
         gymnax_suite.make("Pong")
 
 
-@pytest.mark.parametrize("limit", [0, -1, 2.5, "10", None, True])
+@pytest.mark.parametrize("limit", [0, -1, 2.5, "ten", None, True])
 def test_an_impossible_time_limit_is_an_error(limit):
     with pytest.raises(ValueError, match="max_steps_in_episode must be a whole number"):
         environments.make("cartpole", max_steps_in_episode=limit)
+
+
+@pytest.mark.parametrize("error", [URLError("no network"), EOFError("cut off")])
+def test_an_environment_that_cannot_read_its_files_says_what_it_needs(error, monkeypatch):
+    from gymnax.utils import load_mnist
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(load_mnist, "load_mnist", fail)
+    with pytest.raises(ValueError, match=r"(no network|cut off).*It needs .*MNIST.*/tmp/mnist"):
+        environments.make("gymnax/MNISTBandit-bsuite")
+
+
+def test_what_needs_files_is_an_environment_of_gymnax():
+    assert set(gymnax_suite.NEEDS) <= set(gymnax_suite.names())

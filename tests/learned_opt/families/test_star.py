@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import learned_opt
+from learned_opt import flat
 from learned_opt.families import star
 from tests.learned_opt.families.test_open_golden import nested
 
@@ -55,7 +56,8 @@ def by_hand(square, dims):
 @pytest.mark.parametrize("shape", [(6, 5), (4, 3, 2), (3, 4, 2, 5)])
 def test_factored_scales_are_those_of_adafactor(shape):
     square = np.random.default_rng(0).uniform(0.5, 2.0, shape).astype(np.float32)
-    state = star._initial_state({"w": jnp.zeros(shape)}).factored[0]
+    params = {"w": jnp.zeros(shape)}
+    [state] = star._split(star._initial_state(params).factored, flat.layout_of(params))
     decay = jnp.zeros(3)  # a decay of 0 takes the newest moment
     new, features = jax.jit(star._adafactor_of_tensor)(decay, state, jnp.array(square))
     assert new.row.shape == state.row.shape and new.col.shape == state.col.shape

@@ -37,7 +37,7 @@ def test_hyperparameters_are_complete_and_presets_resolved():
     [
         ({"format": "something"}, "no preset file"),
         ({"format_version": 2}, "format version 2, this is version 1"),
-        ({"optimizer": "adan"}, "unknown optimizer 'adan'"),
+        ({"optimizer": "addam"}, "no handcrafted optimizer 'addam'"),
         ({"optimizer": None}, "must be a name"),
         ({"options": {"learning_rat": 1}}, "no hyperparameter 'learning_rat'"),
         ({"options": {"learning_rate": "high"}}, "must be a number"),

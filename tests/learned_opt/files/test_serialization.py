@@ -57,7 +57,7 @@ def write_npy(path, array, **options):
         ("ints", lambda p: write_npy(p, np.zeros(1211, np.int32)), "int32"),
         ("nan", lambda p: write_npy(p, np.full(1211, np.nan, np.float32)), "1211 of 1211"),
         ("objects", lambda p: write_npy(p, np.array([{}] * 1211), allow_pickle=True), "pickle"),
-        ("pickle", lambda p: p.write_bytes(pickle.dumps({"theta": [1.0]})) and p, "NumPy"),
+        ("pickle", lambda p: p.write_bytes(pickle.dumps({"theta": [1.0]})) and p, "convert_pickle"),
         ("text", lambda p: p.write_text("hello") and p, "NumPy"),
     ],
 )

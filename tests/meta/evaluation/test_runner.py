@@ -18,7 +18,7 @@ import learned_opt
 from learned_opt.base import LearnedOptimizer
 from learned_opt.files import presets
 from meta import results
-from meta.evaluation import contestants, reporting, runner
+from meta.evaluation import baselines, contestants, origin, reporting, runner
 from meta.evaluation.reporting import Wishes
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Cell, Store
@@ -322,7 +322,7 @@ def test_a_preset_file_is_an_optimizer(finished, tmp_path):
 @pytest.mark.parametrize(
     ("optimizers", "changes", "message"),
     [
-        (("adan",), {}, "did you mean 'adam'"),
+        (("addam",), {}, "did you mean 'adam'"),
         (("open",), {}, "family of learned optimizers"),
         (("adam:brakeout",), {}, "no preset of 'adam' for 'brakeout'"),
         (("nowhere.npy",), {}, "no optimizer 'nowhere.npy'"),
@@ -400,3 +400,79 @@ def test_two_evaluations_never_write_to_one_folder(tmp_path):
         Store(tmp_path, settings).writing(),
     ):
         pass
+
+
+def run_of_catch(tmp_path):
+    """A folder as a meta-training leaves it: its config and its optimizer."""
+    block = {
+        "env": "catch",
+        "env_options": {},
+        "total_timesteps": 64,
+        "agent": {"name": "a2c", **TINY, "a2c": {"normalize_advantages": False}},
+    }
+    config = {"tasks": {"small": block}, "outer": {}}
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    theta = learned_opt.make("linear").init(jax.random.key(0))
+    learned_opt.save(folder / "optimizer.npz", "linear", theta, metadata={"config": config})
+    return folder
+
+
+@pytest.mark.parametrize("part", ["", "config.json", "optimizer.npz"])
+def test_an_evaluation_like_a_run_has_its_tasks_agents_and_horizons(tmp_path, part):
+    like = str(run_of_catch(tmp_path) / part)
+    request = Request(("adam",), (), str(tmp_path), like=like)
+    assert request.tasks == ("small",)
+    block = runner.task_block(request, "small")
+    assert (block["env"], block["total_timesteps"], block["agent"]["name"]) == ("catch", 64, "a2c")
+    assert runner.setting("small", block).identity["agent"]["num_envs"] == 4
+    changes = {"agent": "ppo", "total_timesteps": 128, "agent_options": {"num_envs": 8}}
+    block = runner.task_block(Request(("adam",), (), str(tmp_path), like=like, **changes), "small")
+    agent = runner.setting("small", block).identity["agent"]
+    assert (agent["algorithm"], agent["total_timesteps"], agent["num_envs"]) == ("ppo", 128, 8)
+
+
+def test_what_is_no_run_cannot_be_followed(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not tell of tasks"):
+        Request(("adam",), (), str(tmp_path), like=str(tmp_path))
+    like = str(run_of_catch(tmp_path))
+    request = Request(("adam",), ("breakout",), str(tmp_path), like=like)
+    with pytest.raises(ValueError, match=r"no task 'breakout'.*it has small"):
+        runner.task_block(request, "breakout")
+
+
+@pytest.mark.parametrize(
+    ("changes", "far"), [({}, False), ({"total_timesteps": 640}, True), ({"widths": (64,)}, True)]
+)
+def test_a_use_far_from_the_training_is_told(tmp_path, changes, far):
+    folder = run_of_catch(tmp_path)
+    options = {"widths": changes.pop("widths")} if "widths" in changes else {}
+    request = Request(
+        ("adam",), (), str(tmp_path), like=str(folder), agent_options=options, **changes
+    )
+    task = runner.setting("small", runner.task_block(request, "small")).make()
+    metadata = learned_opt.load(folder / "optimizer.npz").metadata
+    text = origin.far_from(metadata, task)
+    assert bool(text) == far
+    if far:
+        assert "trained for 4 updates of 4 on catch (a2c)" in text
+
+
+@pytest.mark.slow
+def test_baselines_without_tuned_values_are_tuned_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "LEARNING_RATES", (1e-3, 1e-1))
+    monkeypatch.setattr(baselines, "NUM_SEEDS", 2)
+    names = ("sgd", "sgd:learning_rate=3.0")
+    request = Request(names, workdir=str(tmp_path), tune_baselines=True, **CHANGES)
+    text = reporting.evaluate(request, Wishes())
+    assert "sgd" in text
+    found = presets.read_preset(tmp_path / "tuning" / "catch" / "sgd" / "preset.json")
+    assert found.options_for("catch")["learning_rate"] in baselines.LEARNING_RATES
+    entries = contestants.resolve(names)
+    monkeypatch.setattr("meta.evaluation.tuning.Engine", None)  # nothing is run again
+    tuned, given = baselines.tuned(request, entries)
+    assert tuned.hyperparameters("catch") == found.options_for("catch")
+    assert given == entries[1]
+    assert reporting.evaluate(request, Wishes()) == text

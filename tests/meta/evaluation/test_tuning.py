@@ -10,7 +10,7 @@ import pytest
 
 from learned_opt.files import presets
 from meta.engine.population import Engine
-from meta.evaluation import contestants, tuning, tuning_report, tuning_space
+from meta.evaluation import contestants, runner, tuning, tuning_report, tuning_space
 from meta.evaluation.runner import Request
 from meta.evaluation.store import Store
 from meta.evaluation.tuning import Search
@@ -78,7 +78,7 @@ def test_a_search_leaves_a_preset_that_evaluate_takes(finished):
 
 def test_the_same_search_again_does_nothing(finished, monkeypatch):
     folder, text = finished
-    monkeypatch.setattr(tuning, "make_task", None)  # would raise if called
+    monkeypatch.setattr(runner, "make_task", None)  # would raise if called
     monkeypatch.setattr(tuning_report, "_figure", None)
     assert tuning.tune(search(folder)) == text
 
@@ -106,7 +106,7 @@ def test_a_crash_costs_the_chunk_under_way_and_more_values_add_to_it(
 def test_criteria_choose_anew_without_new_runs(finished, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(finished[0], folder)
-    monkeypatch.setattr(tuning, "make_task", None)
+    monkeypatch.setattr(runner, "make_task", None)
     assert "criterion: area" in tuning.tune(search(folder, criterion="area"))
     cell = json.loads((folder / "manifest.json").read_text())["cells"][0]
     curves = Store(folder, *_settings(folder)).curves("catch", cell["optimizer"])
@@ -160,7 +160,7 @@ def test_random_candidates_lie_in_their_ranges_and_more_extend_fewer():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer": "adan"}, "did you mean 'adam'"),
+        ({"optimizer": "addam"}, "did you mean 'adam'"),
         ({"optimizer": "open"}, "no handcrafted optimizer 'open'"),
         ({"optimizer": "adam:brakeout"}, "no preset of 'adam'"),
         ({"task": "cach"}, "catch"),

@@ -131,7 +131,7 @@ def test_a_stopped_export_leaves_nothing(tmp_path, monkeypatch):
         ({"num_envs": -1}, "--num_envs must be at least 0"),
         ({"num_envs": 8, "when": "during"}, "--agent_option=num_envs"),
         ({"num_steps": 321, "when": "during"}, "raise --total_timesteps"),
-        ({"optimizer": "adan"}, "did you mean 'adam'"),
+        ({"optimizer": "addam"}, "did you mean 'adam'"),
         ({"task": "cartpol"}, "did you mean 'cartpole'"),
         (
             {

@@ -23,6 +23,7 @@ class Writer:
 
 @pytest.fixture
 def folder(tmp_path):
+    (tmp_path / "run").mkdir()
     return Workdir(tmp_path / "run")
 
 
