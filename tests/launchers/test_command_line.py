@@ -11,6 +11,7 @@ import pytest
 import meta
 from launchers import command_line, flag_groups, values
 from meta.evaluation import runner
+from meta.results import markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,3 +113,19 @@ def test_failed_starts_say_why_and_leave_nothing(tmp_path, words, says):
 )  # fmt: skip
 def test_options_are_literals_or_else_text(text, value):
     assert values.options("agent_option", [f"name={text}"]) == {"name": value}
+
+
+def test_a_long_page_is_shown_as_a_screenful_that_says_where_the_rest_is(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "80")
+    page = markdown.table(("a", "b"), [(str(row), "x") for row in range(102)], "lr")
+    (tmp_path / "summary.md").write_text(page + "\n\n- a note\n")
+    command_line.show(str(tmp_path))
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= 24 and "- a note" in shown
+    assert f"all of this page is {tmp_path / 'summary.md'}" in shown
+    (tmp_path / "summary.md").write_text("# Short\n")
+    command_line.show(str(tmp_path))
+    assert "all of this page" not in capsys.readouterr().out

@@ -74,6 +74,16 @@ def test_commands_say_which_cells_and_how_many_seeds_there_are(tmp_path, theta_f
     assert shlex.split(commands.line(["x.py", f"--optimizer=mine={kept}"]))[-1].endswith(".npz")
 
 
+def test_what_was_tuned_for_a_folder_is_written_with_its_values(tmp_path):
+    (folder,) = read(folder_of(tmp_path / "e", [("adam", "catch", 2)]))
+    identity = folder.manifest[0]["identity"]["optimizer"]
+    identity |= {"learning_rate": 0.03, "anneal": True}
+    (words,) = commands._commands(folder)
+    (flag,) = (word for word in words if word.startswith("--optimizer="))
+    (one,) = contestants.resolve([flag.removeprefix("--optimizer=")])
+    assert one.name == "adam" and one.identity("catch") == identity
+
+
 def test_seeds_that_are_missing_between_others_are_told(tmp_path):
     (folder,) = read(folder_of(tmp_path / "e", [("adam", "catch", 3)]))
     keep = folder.table.seed != 1
