@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 _DEFAULT_CACHE = "~/.cache/lopt-rl/compiled"
-_SCREEN = (160, 50)  # columns and lines, where there is no terminal
+_SCREEN = (160, 40)  # columns and lines, where there is no terminal
 # Options of glibc's mallopt: how many heaps; what is free at one's end before it is given back.
 _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1
 

@@ -73,7 +73,8 @@ def detail(cell: Mapping[str, Any], *, smoke: bool = False) -> Detail:
     if values is None:
         alone = about(cell).get("smoke") and not results.is_untrained(cell["optimizer"])
         return Detail("", OF_SMOKE if alone and not smoke else "")
-    return Detail(rate(values), origin(cell))
+    is_said = "learning_rate=" in cell["optimizer"]  # a name as it was given
+    return Detail("" if is_said else rate(values), origin(cell))
 
 
 def hyperparameters(cell: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -35,6 +35,11 @@ def test_a_rate_and_where_it_is_from_stand_behind_the_name():
     assert looks.label("adam", ["pong"]) == "adam, 3e-4 default"
     assert looks.label("lion", ["pong"]) == "lion, 1.5e-5 tuned"
     assert looks.label("open", ["pong"]) == "open"
+    named = {
+        **cell("pong", "sgd", "given", learning_rate=0.1),
+        "optimizer": "sgd:learning_rate=0.1",
+    }
+    assert legends.detail(named) == Detail("", "given")
 
 
 def test_rows_over_tasks_of_different_rates_say_so():
