@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from meta import plugins
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -314,7 +316,8 @@ def read_config(path: str, mode: str = "") -> Any:
 
 
 def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any kind as plain dicts, with some fields changed."""
+    """A config of any kind as plain dicts, with some fields changed; plugins are loaded first."""
+    plugins.load()
     if isinstance(config, str | os.PathLike):
         config = read_config(*os.fspath(config).split(":", maxsplit=1))
     blocks = copy.deepcopy(config) if isinstance(config, dict) else config.to_dict()
@@ -344,11 +347,12 @@ def _request(
 
 
 def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
-    """A request with these fields; ``2e5`` stands for a whole number.
+    """A request with these fields; ``2e5`` stands for a whole number. Plugins are loaded first.
 
     Raises:
       ValueError: it has no such field, or its value is no whole number.
     """
+    plugins.load()
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name, value in settings.items():
         if name not in known:

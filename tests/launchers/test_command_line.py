@@ -69,3 +69,17 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"--import={name}.*{message}"):
         command_line.import_module(name)
+
+
+def test_a_config_may_compute_when_it_is_read_and_sees_the_devices_asked_for(tmp_path):
+    config = tmp_path / "computes.py"
+    config.write_text(
+        "import jax\nimport gymnax\nDEVICES = jax.numpy.ones(3).sum() * len(jax.devices())\n"
+        "def get_config():\n    raise ValueError(f'saw {int(DEVICES)}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "launchers/train.py", f"--config={config}", "--cpu_devices=5"],
+        capture_output=True, text=True, cwd=ROOT, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "saw 15" in done.stderr, done.stderr
