@@ -79,6 +79,7 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, 
         command_line.import_module(name)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "words, says",
     [
@@ -112,3 +113,17 @@ def test_failed_starts_say_why_and_leave_nothing(tmp_path, words, says):
 )  # fmt: skip
 def test_options_are_literals_or_else_text(text, value):
     assert values.options("agent_option", [f"name={text}"]) == {"name": value}
+=======
+def test_a_config_may_compute_when_it_is_read_and_sees_the_devices_asked_for(tmp_path):
+    config = tmp_path / "computes.py"
+    config.write_text(
+        "import jax\nimport gymnax\nDEVICES = jax.numpy.ones(3).sum() * len(jax.devices())\n"
+        "def get_config():\n    raise ValueError(f'saw {int(DEVICES)}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "launchers/train.py", f"--config={config}", "--cpu_devices=5"],
+        capture_output=True, text=True, cwd=ROOT, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "saw 15" in done.stderr, done.stderr
+>>>>>>> bd94784110dc7790e390e76203ee2d1b35014495
