@@ -63,9 +63,9 @@ def show(workdir: str | None, page: str = "summary.md") -> None:
     assert workdir is not None  # a required flag
     path = Path(workdir) / page
     text = path.read_text(encoding="utf-8")
-    # A screen's lines, or a few more where nobody sees one; two for what follows.
+    # A screen's lines, or a few more where nobody sees one; some for what follows.
     columns, lines = shutil.get_terminal_size(_SCREEN)
-    shown = markdown.excerpt(text, max(lines - 2, 10), columns)
+    shown = markdown.excerpt(text, max(lines - 4, 10), columns)
     print(shown)
     whole = f"; all of this page is {path}" if shown.rstrip() != text.rstrip() else ""
     print(f"everything is in {workdir}{whole}")

@@ -21,9 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from meta import config_files
-
-from meta import plugins
+from meta import config_files, plugins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -326,57 +324,6 @@ def export_experience(optimizer: str, task: str, out: str, **settings: Any) -> s
     return dataset.export(_filled(dataset.Request, {**settings, **named}))
 
 
-<<<<<<< HEAD
-=======
-def read_config(path: str, mode: str = "") -> Any:
-    """What a config file's ``get_config`` gives: a ``ConfigDict``.
-
-    Args:
-      path: of the file; one that is not there is looked for beside the toolkit's own
-        ``configs/``.
-      mode: what stands behind the colon on the command line; empty: the config's own default.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ValueError: it has no ``get_config``.
-    """
-    file = Path(path)
-    if not file.is_file():
-        file = Path(__file__).parents[1] / path
-    if not file.is_file():
-        raise FileNotFoundError(f"no config at {path!r}; give a file, e.g. configs/demo.py:smoke")
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None  # it ends in .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{file} has no function get_config(), so it is no config")
-    return module.get_config(*filter(None, [mode]))
-
-
-def _config(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any kind as plain dicts, with some fields changed; plugins are loaded first."""
-    plugins.load()
-    if isinstance(config, str | os.PathLike):
-        config = read_config(*os.fspath(config).split(":", maxsplit=1))
-    blocks = copy.deepcopy(config) if isinstance(config, dict) else config.to_dict()
-    return _merged(blocks, fields, "", is_open=False)
-
-
-def _merged(
-    block: dict[str, Any], fields: Mapping[str, Any], where: str, is_open: bool
-) -> dict[str, Any]:
-    for name, value in fields.items():
-        if name not in block and not is_open:
-            raise ValueError(f"the config has no field {where + name!r}{_hint(name, list(block))}")
-        if isinstance(block.get(name), dict) and isinstance(value, Mapping):
-            _merged(block[name], value, f"{where}{name}.", name in _OPEN)
-        else:
-            block[name] = value
-    return block
-
-
->>>>>>> bd94784110dc7790e390e76203ee2d1b35014495
 def _request(
     optimizers: Texts, tasks: Texts, workdir: str | None, settings: Mapping[str, Any]
 ) -> "Request":
@@ -387,35 +334,11 @@ def _request(
 
 
 def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
-<<<<<<< HEAD
-    """A request with these fields; ``ValueError`` as ``settings.read``."""
+    """A request with these fields; ``ValueError`` as ``settings.read``. Loads plugins first."""
+    plugins.load()
     from learned_opt.settings import read
 
     return read(kind, settings, "the call")
-=======
-    """A request with these fields; ``2e5`` stands for a whole number. Plugins are loaded first.
-
-    Raises:
-      ValueError: it has no such field, or its value is no whole number.
-    """
-    plugins.load()
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name, value in settings.items():
-        if name not in known:
-            raise ValueError(
-                f"there is no setting {name!r}{_hint(name, known)}; known: {', '.join(known)}"
-            )
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"{name} must be a whole number, got {value}")
-    whole = {name: int(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return kind(**whole)
-
-
-def _hint(name: str, known: list[str]) -> str:
-    from learned_opt.names import did_you_mean
-
-    return did_you_mean(name, known)
->>>>>>> bd94784110dc7790e390e76203ee2d1b35014495
 
 
 def _texts(names: Texts) -> tuple[str, ...]:

@@ -43,6 +43,11 @@ def test_configs_build(name, mode):
     assert "environment steps" in experiment.describe_cost(made)
 
 
+def test_smoke_runs_are_marked_as_such_and_others_are_as_ever():
+    assert load("demo", "smoke").mode == load(STUDIES[0], "smoke").base.mode == "smoke"
+    assert "mode" not in load("demo")
+
+
 @pytest.mark.parametrize("name", BRAX)
 def test_brax_agents_have_settings_that_fit(name):
     for mode in ("full", "smoke"):

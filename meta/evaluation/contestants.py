@@ -246,7 +246,7 @@ def _resolve(text: str) -> Contestant:
     content = path.read_bytes()
     name = label or (path.resolve().parent.name if Path(source).is_dir() else _name_of(path))
     if content.lstrip()[:1] == b"{":
-        return Contestant(name, source, presets.read_preset(path))
+        return Contestant(name, str(path), presets.read_preset(path))
     return Contestant(name, str(path), sha256=hashlib.sha256(content).hexdigest())
 
 

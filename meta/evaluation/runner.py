@@ -122,11 +122,13 @@ class Setting(NamedTuple):
       name: of the task.
       identity: what results on it depend on; plain JSON.
       make: builds it, as finished optimizers are compared on it.
+      env: its environment or dataset; empty: what its name says, or the folder's config.
     """
 
     name: str
     identity: dict[str, Any]
     make: Callable[[], Task]
+    env: str = ""
 
 
 def setting(name: str, block: dict[str, Any]) -> Setting:
@@ -137,7 +139,7 @@ def setting(name: str, block: dict[str, Any]) -> Setting:
     """
     config = make_agent_config(block["agent"], block["total_timesteps"])
     identity = {"env_options": block["env_options"], "agent": dataclasses.asdict(config)}
-    return Setting(name, identity, lambda: make_task(name, block).final)
+    return Setting(name, identity, lambda: make_task(name, block).final, block["env"])
 
 
 class Evaluation(NamedTuple):
@@ -218,9 +220,10 @@ def evaluate(
 
 def _describe_cells(evaluation: Evaluation, store: Store) -> None:
     """Notes what is known of the contestants beside their results, and keeps their files."""
-    for contestant, _, cell in _cells(evaluation):
+    for contestant, setting, cell in _cells(evaluation):
         if not store.is_described(cell):
-            store.describe(cell, contestant.about(cell.task), contestant.file_sha256)
+            about = {**contestant.about(cell.task), **({"env": setting.env} if setting.env else {})}
+            store.describe(cell, about, contestant.file_sha256)
 
 
 def cells(evaluation: Evaluation) -> list[Cell]:

@@ -18,10 +18,11 @@ from learned_opt.files.serialization import TrainedOptimizer
 from meta import results
 from meta.engine.agent_training import train
 from meta.engine.tasks import Task, make_task
-from meta.evaluation import contestants
-from meta.report import page, sources
+from meta.evaluation import contestants, legends
+from meta.report import names, page, sources
 from meta.report.films import episodes
 from meta.report.sources import Folder, task_blocks, with_variants
+from meta.results.looks import Detail, Looks
 from meta.runs import atomic, progress
 
 _VERSION = 3  # of films: a newer one makes old ones anew
@@ -37,6 +38,7 @@ class Shown(NamedTuple):
       file: of theta, or None for a handcrafted optimizer.
       sha256: that the file, or the theta in it, must have; empty: any.
       options: of a handcrafted optimizer: its family under ``optimizer``, and hyperparameters.
+      detail: what is said beside its name.
     """
 
     folder: str
@@ -46,6 +48,7 @@ class Shown(NamedTuple):
     file: Path | None
     sha256: str
     options: dict[str, Any]
+    detail: Detail = Detail()
 
     def load(self) -> TrainedOptimizer:
         """The optimizer.
@@ -124,7 +127,12 @@ def section(
     Raises:
       progress.Stopped: stopped by a signal; films that are done are kept.
     """
-    chosen = [shown for folder in with_variants(folders) for shown in choose(folder, per_task)]
+    called = names.unify(folders)
+    chosen = [
+        shown._replace(name=called.of(folder.label, shown.name))
+        for folder in with_variants(folders)
+        for shown in choose(folder, per_task)
+    ]
     if not chosen:
         return Section(
             page.paragraph("No folder holds an optimizer to train an agent with.", "note"), []
@@ -191,7 +199,9 @@ def _of_cell(folder: Folder, cell: dict[str, Any], block: dict[str, Any]) -> Sho
         if folder.kind == "study":  # its variants are shown by themselves
             return None
         return Shown(*common, sources.file_of(folder, cell), str(identity["theta_sha256"]), {})
-    return Shown(*common, None, "", identity) if "optimizer" in identity else None
+    if "optimizer" not in identity:
+        return None
+    return Shown(*common, None, "", identity, legends.detail(cell))
 
 
 def _mean_return(folder: Folder, shown: Shown) -> float:
@@ -206,8 +216,10 @@ def _mean_return(folder: Folder, shown: Shown) -> float:
 
 def _figure(shown: Shown, film: Film) -> str:
     cut = "" if film.ended else ", cut off"
+    looks = Looks({}, {(shown.task, shown.name): shown.detail})
+    label = looks.label(shown.name, [shown.task])
     caption = (
-        f"{shown.task}, trained with {shown.name} for {film.env_steps:,} environment steps: an "
+        f"{shown.task}, trained with {label} for {film.env_steps:,} environment steps: an "
         f"episode of return {film.episode_return:.4g}{cut}. {film.drawing}"
     )
     return page.figure(film.gif, caption.strip(), pixels=True)

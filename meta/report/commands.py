@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from meta import results
+from meta.evaluation import contestants, legends
 from meta.report import page
 from meta.report.sources import WITH_MANIFEST, Folder, file_of, read_csv
 from meta.training import outer_loop
@@ -115,10 +116,32 @@ def _evaluations(folder: Folder) -> list[list[str]]:
 
 
 def _optimizer(folder: Folder, cell: dict[str, Any]) -> str:
-    """A cell's optimizer as ``--optimizer`` takes it: the folder's copy where it keeps one."""
+    """A cell's optimizer as ``--optimizer`` takes it: what comes to the very same results.
+
+    That is how it was called, or the folder's copy of its file. A handcrafted one that was tuned
+    for the folder is written with its hyperparameters.
+    """
     file, name = file_of(folder, cell), cell["optimizer"]
     source = cell["source"] if str(file) == str(Path(cell["source"])) else str(file)
+    values = legends.hyperparameters(cell)
+    if values is not None and not _comes_to(source, cell):
+        family = cell["identity"]["optimizer"]["optimizer"]
+        written = [f"{key}={_written(value)}" for key, value in values.items()]
+        source = f"{family}:{','.join(written)}"
     return source if name == source else f"{name}={source}"
+
+
+def _comes_to(source: str, cell: dict[str, Any]) -> bool:
+    """Whether ``--optimizer`` would make of a source what a handcrafted optimizer's cell is of."""
+    try:
+        (one,) = contestants.resolve([source])
+        return one.identity(cell["task"]) == cell["identity"]["optimizer"]
+    except (ValueError, OSError):
+        return False
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_beside(cell: dict[str, Any], other: dict[str, Any]) -> bool:

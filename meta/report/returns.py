@@ -44,7 +44,7 @@ def pooled(folders: list[Folder]) -> Pooled | None:
 
     A task whose settings differ between folders is another task in each of them. An optimizer
     has one name (``names.unify``); where several folders have results of it, not the same ones,
-    the first folder's keep the name, on all tasks.
+    the first folder's keep the name.
     """
     known = {folder.label: folder.table for folder in folders if folder.table is not None}
     tasks, notes = _tasks_apart(folders, known)
@@ -57,16 +57,16 @@ def pooled(folders: list[Folder]) -> Pooled | None:
             found.setdefault(label, []).append(row._replace(task=task, optimizer=name))
     analyses = {folder.label for folder in folders if folder.kind in ("analysis", "gradients")}
     distinct = {key: _distinct(by_folder, analyses) for key, by_folder in groups.items()}
-    apart: dict[tuple[str, str], str] = {}
+    apart: dict[tuple[str, str, str], str] = {}
     for (task, name), (first, *others) in distinct.items():
-        apart |= {(label, name): _named(name, label) for label in others}
+        apart |= {(task, label, name): _named(name, label) for label in others}
         if others:
             notes.append(
                 f"{name} on {task}: several folders have results; the plain name is that of "
                 f"{first}, those of {', '.join(others)} stand beside it."
             )
     rows = [
-        row._replace(optimizer=apart.get((label, name), name))
+        row._replace(optimizer=apart.get((task, label, name), name))
         for (task, name), labels in distinct.items()
         for label in labels
         for row in groups[task, name][label]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from agents import task_presets
 from meta import results
 from meta.engine.tasks import make_agent_config
+from meta.evaluation import legends
 from meta.runs.workdir import WorkdirError, flatten
 from meta.training import outer_loop
 
@@ -64,9 +65,10 @@ class Folder(NamedTuple):
     @property
     def title(self) -> str:
         """What kind of folder it is, in words."""
+        smoke = " (smoke run)" if legends.is_smoke(self.config) else ""
         if self.kind in outer_loop.names():
-            return f"meta-training by {outer_loop.get(self.kind).title}"
-        return _KINDS.get(self.kind, self.kind)
+            return f"meta-training by {outer_loop.get(self.kind).title}{smoke}"
+        return _KINDS.get(self.kind, self.kind) + smoke
 
 
 def read_all(paths: list[str]) -> list[Folder]:
@@ -157,7 +159,7 @@ def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
         if isinstance(setting, dict) and isinstance(setting.get("agent"), dict):
             agent = dict(setting["agent"])
             found[cell["task"]] = {
-                "env": cell["task"],
+                "env": legends.about(cell).get("env", cell["task"]),
                 "env_options": setting.get("env_options", {}),
                 "total_timesteps": agent.pop("total_timesteps", 0),
                 "normalizer": 1.0,
@@ -168,8 +170,7 @@ def task_blocks(folder: Folder) -> dict[str, dict[str, Any]]:
 
 def file_of(folder: Folder, cell: dict[str, Any]) -> Path:
     """The file of an evaluation's cell: the folder's copy, or in older folders its source."""
-    about = cell.get("about")
-    kept = about.get("file") if isinstance(about, dict) else None
+    kept = legends.about(cell).get("file")
     return folder.path / kept if isinstance(kept, str) else Path(cell["source"])
 
 

@@ -27,7 +27,7 @@ def excerpt(page: str, lines: int, columns: int) -> str:
       columns: letters of one of its lines, over which longer ones are broken.
     """
     found = page.rstrip("\n").splitlines()
-    longest = max((len(body) for body in _bodies(found)), default=0)
+    longest = max((len(body) for body in _bodies(found)), default=1)
     for rows in range(longest, 0, -1):
         shown = _shortened(found, rows)
         if sum(_height(line, columns) for line in shown) <= lines:

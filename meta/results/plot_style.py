@@ -240,6 +240,7 @@ def draw_intervals(
     styles: Mapping[str, Style],
     labels: Sequence[str],
     title: str,
+    ticks: int = 5,
 ) -> None:
     """Draws a marker, and a bar for its interval, for each optimizer, the first on top.
 
@@ -249,6 +250,7 @@ def draw_intervals(
       styles: of the optimizers, in order.
       labels: of these lines and any that follow.
       title: of the axes.
+      ticks: about how many there are at most.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -266,7 +268,7 @@ def draw_intervals(
     dress(axis, "", "", "")
     axis.set_title(title, fontsize=FONT)
     axis.grid(axis="y", visible=False)
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_locator(MaxNLocator(ticks))
     axis.margins(x=0.12)
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)

@@ -117,7 +117,7 @@ def interval_plot(
             if value.task == task_presets.short_name(task):
                 position = len(optimizers) + published.index(reference_label(value))
                 axis.plot(value.value, position, "*", color=GREY, ms=9)
-        plot_style.draw_intervals(axis, rows, "iqm", styles, labels, title)
+        plot_style.draw_intervals(axis, rows, "iqm", styles, labels, title, ticks=6 - columns)
         axis.xaxis.set_major_formatter(plot_style.return_formatter(axis.get_xlim()))
     for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)

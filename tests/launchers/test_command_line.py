@@ -11,6 +11,7 @@ import pytest
 import meta
 from launchers import command_line, flag_groups, values
 from meta.evaluation import runner
+from meta.results import markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +80,6 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch, name, 
         command_line.import_module(name)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "words, says",
     [
@@ -113,7 +113,8 @@ def test_failed_starts_say_why_and_leave_nothing(tmp_path, words, says):
 )  # fmt: skip
 def test_options_are_literals_or_else_text(text, value):
     assert values.options("agent_option", [f"name={text}"]) == {"name": value}
-=======
+
+
 def test_a_config_may_compute_when_it_is_read_and_sees_the_devices_asked_for(tmp_path):
     config = tmp_path / "computes.py"
     config.write_text(
@@ -126,4 +127,19 @@ def test_a_config_may_compute_when_it_is_read_and_sees_the_devices_asked_for(tmp
     )  # fmt: skip
     assert done.returncode == 2
     assert "saw 15" in done.stderr, done.stderr
->>>>>>> bd94784110dc7790e390e76203ee2d1b35014495
+
+
+def test_a_long_page_is_shown_as_a_screenful_that_says_where_the_rest_is(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "80")
+    page = markdown.table(("a", "b"), [(str(row), "x") for row in range(102)], "lr")
+    (tmp_path / "summary.md").write_text(page + "\n\n- a note\n")
+    command_line.show(str(tmp_path))
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= 24 and "- a note" in shown
+    assert f"all of this page is {tmp_path / 'summary.md'}" in shown
+    (tmp_path / "summary.md").write_text("# Short\n")
+    command_line.show(str(tmp_path))
+    assert "all of this page" not in capsys.readouterr().out

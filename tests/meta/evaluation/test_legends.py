@@ -1,9 +1,13 @@
 """What stands behind names in tables and legends, and what summaries keep of earlier calls."""
 
+import json
+
+import numpy as np
 import pytest
 
 from meta import results
-from meta.evaluation import contestants, legends
+from meta.evaluation import contestants, legends, reporting
+from meta.evaluation.store import Cell, Store
 from meta.results.looks import Detail, Looks
 
 
@@ -101,3 +105,34 @@ def test_a_file_looks_like_its_family_under_any_name():
         [{**CELLS[0], "optimizer": "mine", "about": {"family": "open"}}], ["mine"]
     )
     assert styles.styles["mine"] == legends.looks([], ["open"]).styles["open"]
+
+
+def add(store, name, seed):
+    """Made-up returns of a seed, as an evaluation leaves them; then the folder's summary."""
+    (one,) = contestants.resolve([name])
+    identity = {"optimizer": one.identity("catch"), "task": {"agent": {"algorithm": "ppo"}}}
+    cell = Cell("catch", name, identity, name)
+    with store.writing():
+        store.begin(cell, 1)
+        store.write_chunk(cell, [seed], np.array([1, 2]), np.array([[1.0, 2.0 + seed]]))
+        store.describe(cell, one.about("catch"))
+        store.write_results()
+    return reporting.write(store, reporting.Wishes())
+
+
+def test_a_summary_keeps_the_notes_of_optimizers_of_earlier_calls(tmp_path):
+    for name, seed in (("adam", 0), ("lion", 0), ("adam", 1)):
+        text = add(Store(tmp_path, {}), name, seed)
+    for name in ("adam", "lion"):
+        assert f"{name} on catch: no tuned values are shipped" in text
+    assert "| catch | lion, 3e-5 default | 1 |" in text
+    assert "smoke" not in text
+
+
+def test_a_smoke_run_says_so_on_its_page_and_in_its_tables(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"mode": "smoke"}))
+    text = add(Store.of_run(tmp_path), "adam", 0)
+    assert text.startswith("Smoke run:") and "| catch (smoke run) | adam, 3e-4 default |" in text
+    header, row = (tmp_path / "summary.csv").read_text().splitlines()
+    told = dict(zip(header.split(","), row.split(","), strict=False))
+    assert told["task"] == "catch" and row.endswith(",smoke") and header.endswith("label,mode")

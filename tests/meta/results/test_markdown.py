@@ -12,6 +12,7 @@ def page(rows):
 
 def test_a_page_that_fits_is_left_alone():
     assert markdown.excerpt(page(5), 12, 80) == page(5)
+    assert markdown.excerpt("no table\n", 12, 80) == "no table\n"
 
 
 @pytest.mark.parametrize("lines", [8, 20, 50])

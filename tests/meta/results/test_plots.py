@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from meta import results
-from meta.results import bootstrap, plot_style, plots
+from meta.results import bootstrap, normalised, normalised_plots, plot_style, plots
 from meta.results import summary as summaries
+from meta.results.looks import Detail, Looks
 
 _COLUMNS = ("meta_step", "fitness_mean", "fitness_min", "fitness_max", "validation")
 METRICS = [
@@ -277,6 +278,46 @@ def test_the_overview_shows_both(tmp_path, saved):
     assert left.get_title() == "Meta-training" and right.get_title() == "breakout"
     assert "population, mean" in lines_by_label(left)
     assert tuple(lines_by_label(right)) == OPTIMIZERS
+
+
+def test_legends_of_the_overview_stay_below_their_own_panels(tmp_path, saved):
+    names = ("open", "open (untrained)", "adam, annealed, 0.03 tuned", "my optimizer, of long name")
+    rows = [{**row, "meta_step": row["meta_step"] + 1000} for row in METRICS]
+    table = make_table(optimizers=names)
+    plots.overview_plot(rows, table, "breakout", tmp_path / "overview.png")
+    (figure,) = saved
+    renderer = figure.canvas.get_renderer()
+    left, right = (axis.get_legend().get_window_extent(renderer) for axis in figure.axes)
+    beginning = figure.axes[1].get_tightbbox(renderer, for_layout_only=True).x0
+    assert left.x1 < min(beginning, right.x0) and right.x1 <= figure.bbox.x1 and left.x0 >= 0
+
+
+def test_a_figure_shows_labels_and_the_looks_of_all_that_is_shown_together(tmp_path, saved):
+    table = make_table(1, optimizers=("adam", "mine"), tasks=("breakout", "freeway"))
+    styles = plot_style.optimizer_styles(["adam", "mine", "other"], {"mine": "open"})
+    details = {("breakout", "adam"): Detail("0.03", "tuned"), ("freeway", "adam"): Detail("1", "")}
+    looks = Looks(styles, details, {"breakout": "breakout (smoke run)"})
+    plots.return_curves_plot(table, "breakout", tmp_path / "curves.png", looks=looks)
+    rows = normalised.rows(table, normalised.normalise(table, "adam"))
+    raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
+    plots.interval_plot(raw, tmp_path / "interval.png", looks=looks)
+    compared = normalised.normalise(table, "adam")
+    normalised_plots.profile_plot(compared, tmp_path / "profile.png", looks)
+    curves, intervals, profile = saved
+    lines = lines_by_label(curves.axes[0])
+    assert set(lines) == {"adam, 0.03 tuned", "mine"}
+    assert lines["mine"].get_color() == plot_style.BLUE  # of the family open
+    assert curves.axes[0].get_title() == "breakout (smoke run)"
+    labels = [label.get_text() for label in intervals.axes[0].get_yticklabels()]
+    assert labels == ["adam, rates by task", "mine"]
+    lines = lines_by_label(profile.axes[0])
+    assert lines["mine"].get_color() == plot_style.BLUE and "adam, rates by task" in lines
+
+
+def test_the_same_optimizer_has_one_colour_under_two_names():
+    styles = plot_style.optimizer_styles(["a", "open", "open [b]"], same={"open [b]": "open"})
+    assert styles["open [b]"].color == styles["open"].color == plot_style.BLUE
+    assert styles["open [b]"] != styles["open"] and styles["a"].color != plot_style.BLUE
 
 
 def test_known_optimizers_keep_their_style_and_no_two_are_alike():
