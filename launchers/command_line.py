@@ -94,7 +94,13 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """As absl does, but users' modules come first, and errors are this module's."""
+    """As absl does, but plugins and users' modules come first, and errors are this module's.
+
+    All of them, and the file of ``--config``, are read when JAX is set up: what they compute
+    when they are imported would keep the devices from being chosen.
+    """
+    from meta import plugins
+
     first = flags.FlagValues()
     first.set_gnu_getopt(True)
     _define_flags(first)
@@ -103,6 +109,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
         first(argv, known_only=True)
         _start(first)
+        plugins.load()
         for name in first["import"].value or ():
             import_module(name)
         return list(flags.FLAGS(argv))

@@ -126,27 +126,69 @@ def make_standalone(
     if isinstance(role, str) and role not in ROLES:
         raise ValueError(f"role must be one of {ROLES}, or a function of params, got {role!r}")
     naming = _Naming(role, actor_key)
-    inner_state = _InnerState(tx, naming)
+    made = _Standalone(
+        tx, schedule, naming, _InnerState(tx, naming), keep_params, skip_nonfinite, seed
+    )
+    return optax.GradientTransformationExtraArgs(made.init, made.update)
 
-    def init(params: base.Params) -> StandaloneState:
-        key = jax.random.key(seed, impl="threefry2x32")
-        key = jax.random.fold_in(key, _fingerprint(naming.rename(params, params)))
+
+class _Standalone(NamedTuple):
+    """What ``make_standalone`` makes: its arguments, and the two functions of a transformation."""
+
+    tx: optax.GradientTransformationExtraArgs
+    schedule: Schedule
+    naming: "_Naming"
+    inner_state: "_InnerState"
+    keep_params: bool
+    skip_nonfinite: bool
+    seed: Count
+
+    def init(self, params: base.Params) -> StandaloneState:
+        key = jax.random.key(self.seed, impl="threefry2x32")
+        key = jax.random.fold_in(key, _fingerprint(self.naming.rename(params, params)))
         return StandaloneState(
-            inner=inner_state.init(params),
+            inner=self.inner_state.init(params),
             num_updates=jnp.int32(0),
             num_skipped=jnp.int32(0),
             key_words=jax.random.key_data(key),
             # A copy, as the caller may donate or overwrite its own.
-            params=jax.tree.map(jnp.array, params) if keep_params else None,
+            params=jax.tree.map(jnp.array, params) if self.keep_params else None,
         )
 
     def update(
-        grads: base.Params, state: StandaloneState, params: base.Params = None, **given: Any
+        self,
+        grads: base.Params,
+        state: StandaloneState,
+        params: base.Params = None,
+        **given: Any,
     ) -> tuple[base.Params, StandaloneState]:
-        if keep_params and params is None:
+        if self.keep_params and params is None:
             params = state.params
+        naming, inner_state = self.naming, self.inner_state
+        # Without params the optimizer itself says whether it needs them.
+        named_params = None if params is None else naming.rename(params, grads)
+        before = inner_state.named(state.inner, grads if params is None else params)
+        context = self._context(grads, state, given)
+        named, inner = self.tx.update(naming.rename(grads, grads), before, named_params, **context)
+        updates = naming.restore(named, grads)
+        inner = inner_state.like_params(inner, grads if params is None else params)
+        made = state._replace(inner=inner, num_updates=state.num_updates + 1)
+        if self.skip_nonfinite:
+            told = {name: given[name] for name in base.CONTEXT_NAMES if name in given}
+            is_sound = _all_finite((grads, told, updates))
+            skipped = state._replace(num_skipped=state.num_skipped + 1)
+            nothing = jax.tree.map(jnp.zeros_like, updates)
+            updates, made = _select(is_sound, (updates, made), (nothing, skipped))
+        if self.keep_params:
+            made = made._replace(params=optax.apply_updates(params, updates))
+        return updates, made
+
+    def _context(
+        self, grads: base.Params, state: StandaloneState, given: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the optimizer is told: what the caller gave, else what is counted and kept here."""
         key = jax.random.wrap_key_data(state.key_words, impl="threefry2x32")
-        training, batch = schedule.proportions(state.num_updates)
+        training, batch = self.schedule.proportions(state.num_updates)
         context = {
             "key": jax.random.fold_in(key, state.num_updates),
             "training_proportion": training,
@@ -156,25 +198,9 @@ def make_standalone(
         }
         for name in ("dormancy", "noise"):
             if context.get(name) is not None:
-                context[name] = naming.rename(base.unmasked(context[name], grads), grads)
-        # Without params the optimizer itself says whether it needs them.
-        named_params = None if params is None else naming.rename(params, grads)
-        before = inner_state.named(state.inner, grads if params is None else params)
-        named, inner = tx.update(naming.rename(grads, grads), before, named_params, **context)
-        updates = naming.restore(named, grads)
-        inner = inner_state.like_params(inner, grads if params is None else params)
-        made = state._replace(inner=inner, num_updates=state.num_updates + 1)
-        if skip_nonfinite:
-            told = {name: given[name] for name in base.CONTEXT_NAMES if name in given}
-            is_sound = _all_finite((grads, told, updates))
-            skipped = state._replace(num_skipped=state.num_skipped + 1)
-            nothing = jax.tree.map(jnp.zeros_like, updates)
-            updates, made = _select(is_sound, (updates, made), (nothing, skipped))
-        if keep_params:
-            made = made._replace(params=optax.apply_updates(params, updates))
-        return updates, made
-
-    return optax.GradientTransformationExtraArgs(init, update)
+                given_like_grads = base.unmasked(context[name], grads)
+                context[name] = self.naming.rename(given_like_grads, grads)
+        return context
 
 
 def with_neutral_dormancy(optimizer: base.LearnedOptimizer) -> base.LearnedOptimizer:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from meta import config_files
+from meta import config_files, plugins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,7 +334,8 @@ def _request(
 
 
 def _filled(kind: type[_R], settings: Mapping[str, Any]) -> _R:
-    """A request with these fields; ``ValueError`` as ``settings.read``."""
+    """A request with these fields; ``ValueError`` as ``settings.read``. Loads plugins first."""
+    plugins.load()
     from learned_opt.settings import read
 
     return read(kind, settings, "the call")

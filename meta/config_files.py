@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from meta import plugins
+
 # Blocks of a config that may be given what the config itself does not list.
 _OPEN = ("options", "env_options", "strategy_options", "optimizer_options", "baselines", "tasks")
 
@@ -76,7 +78,7 @@ def _where(error: Exception, file: Path) -> str:
 
 
 def plain(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any kind as plain dicts, with some fields changed.
+    """A config of any kind as plain dicts, with some fields changed; plugins are loaded first.
 
     Args:
       config: a file, with or without a mode, a ``ConfigDict`` or plain dicts.
@@ -85,6 +87,7 @@ def plain(config: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError, FileNotFoundError: as ``read_config``, or it has no such field.
     """
+    plugins.load()
     if isinstance(config, str | os.PathLike):
         config = read_config(*os.fspath(config).split(":", maxsplit=1))
     if not isinstance(config, dict) and not hasattr(config, "to_dict"):

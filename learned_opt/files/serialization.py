@@ -93,15 +93,13 @@ class TrainedOptimizer(NamedTuple):
           epochs_per_batch: passes over one batch; None: each update counts as one.
           role: ``actor`` or ``critic`` where each network has an optimizer of its own (or a
             function of params that tells which, for codes that make both from one); None
-            where one tree holds both; ``plain`` for a network that is neither (a classifier),
-            which like a critic gets no noise.
+            where one tree holds both; ``plain`` for a network that is neither: no noise.
           actor_key: what the actor's parameters are called in such a tree.
           keep_params: keep a copy of the parameters in the state, for loops that call
             ``tx.update(grads, state)``. They must apply the updates as they are: put clipping
             before this transformation, nothing behind it.
-          skip_nonfinite: where a gradient, what else is told or the update itself holds NaN or
-            infinity, change nothing (parameters, state and counts stay as they were) and
-            count it in the state's ``num_skipped``.
+          skip_nonfinite: change nothing, and count it in the state's ``num_skipped``, where a
+            gradient, what else is told or the update itself holds NaN or infinity.
           seed: of its noise; runs with other initial parameters draw other noise.
 
         Raises:

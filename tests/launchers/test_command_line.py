@@ -115,6 +115,20 @@ def test_options_are_literals_or_else_text(text, value):
     assert values.options("agent_option", [f"name={text}"]) == {"name": value}
 
 
+def test_a_config_may_compute_when_it_is_read_and_sees_the_devices_asked_for(tmp_path):
+    config = tmp_path / "computes.py"
+    config.write_text(
+        "import jax\nimport gymnax\nDEVICES = jax.numpy.ones(3).sum() * len(jax.devices())\n"
+        "def get_config():\n    raise ValueError(f'saw {int(DEVICES)}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "launchers/train.py", f"--config={config}", "--cpu_devices=5"],
+        capture_output=True, text=True, cwd=ROOT, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "saw 15" in done.stderr, done.stderr
+
+
 def test_a_long_page_is_shown_as_a_screenful_that_says_where_the_rest_is(
     tmp_path, capsys, monkeypatch
 ):
