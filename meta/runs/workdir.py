@@ -54,10 +54,7 @@ class Workdir:
             there = self.config.read_text()
             if there == text:
                 return True
-            if _is_older(json.loads(text), there):
-                self.write(self.config, text)
-                return True
-            if length is not None and _is_longer(json.loads(text), json.loads(there), *length):
+            if _goes_on(json.loads(text), there, length):
                 self.write(self.config, text)
                 return True
             difference = difflib.unified_diff(
@@ -98,16 +95,19 @@ class Workdir:
             writer.writerows(rows)
 
 
-def _is_older(asked: dict[str, Any], there: str) -> bool:
-    """Whether the folder's config is the one asked for, less what older versions did not write."""
+def _goes_on(asked: dict[str, Any], text: str, length: tuple[str, str] | None) -> bool:
+    """Whether the folder's run is the one asked for, but for what may differ.
+
+    Which is what older versions did not write, and a larger length.
+    """
     try:
-        older = json.loads(there)
+        there = json.loads(text)
     except json.JSONDecodeError:
         return False
-    for block, known in ((asked, older), (asked.get("base"), older.get("base"))):
+    for block, known in ((asked, there), (asked.get("base"), there.get("base"))):
         if isinstance(block, dict) and isinstance(known, dict) and "mode" not in known:
             block.pop("mode", None)
-    return asked == older
+    return asked == there or (length is not None and _is_longer(asked, there, *length))
 
 
 def _is_longer(asked: dict[str, Any], there: dict[str, Any], block: str, field: str) -> bool:

@@ -35,3 +35,13 @@ def test_a_folder_from_before_configs_had_a_mode_goes_on(tmp_path, nest):
     assert json.loads((tmp_path / "config.json").read_text()) == now
     with pytest.raises(WorkdirError, match="another config"):
         Workdir(tmp_path).claim(nest({"seed": 1, "mode": "smoke"}))
+
+
+def test_a_folder_may_be_both_older_and_shorter(tmp_path):
+    Workdir(tmp_path).claim({"outer": {"steps": 3}})
+    longer = {"outer": {"steps": 5}, "mode": "smoke"}
+    with pytest.raises(WorkdirError, match="another config"):
+        Workdir(tmp_path).claim(longer)
+    assert Workdir(tmp_path).claim(longer, ("outer", "steps")) is True
+    with pytest.raises(WorkdirError, match="may be larger"):
+        Workdir(tmp_path).claim({"outer": {"steps": 2}, "mode": "smoke"}, ("outer", "steps"))
