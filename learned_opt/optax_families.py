@@ -82,11 +82,16 @@ def _constructors() -> dict[str, Callable[..., optax.GradientTransformation]]:
     return {
         name: function
         for module in (optax.contrib, optax)
-        for name, function in inspect.getmembers(module, inspect.isfunction)
+        for name, function in inspect.getmembers(module, _is_function)
         if "learning_rate" in inspect.signature(function).parameters
         and not name.startswith(("_", "scale_by_"))
         and name not in _EXCLUDED
     }
+
+
+def _is_function(value: Any) -> bool:
+    """Whether it is a function; ``optax.nadam`` and others are partial ones."""
+    return inspect.isfunction(value) or isinstance(value, functools.partial)
 
 
 def _family(constructor: Callable[..., optax.GradientTransformation]) -> Family:

@@ -34,6 +34,7 @@ def test_those_that_need_more_say_what():
         learned_opt.make("lbfgs")
     with pytest.raises(ValueError, match=r"schedule_free.*other parameters"):
         handcrafted.spelled("schedule_free_adamw:learning_rate=0.1")
+    assert {*FAST, "nadamw", "sgd"} <= set(optax_families.names())
     assert not {"lbfgs", "dpsgd", "scale_by_rprop"} & set(optax_families.names())
 
 
