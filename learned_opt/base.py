@@ -106,9 +106,10 @@ def leaf_names(tree: Any) -> list[tuple[str, ...]]:
     children = collections.Counter(path[:end] for path in paths for end in range(len(path)))
     names = []
     for path in paths:
-        while path and _is_box(path[-1]) and children[path[:-1]] == 1:
-            path = path[:-1]
-        names.append(key_names(path))
+        end = len(path)
+        while end and _is_box(path[end - 1]) and children[path[: end - 1]] == 1:
+            end -= 1
+        names.append(key_names(path[:end]))
     return names
 
 
@@ -128,6 +129,7 @@ def unmasked(tree: Any, like: Any) -> Any:
     def is_mask(node: Any) -> bool:
         return isinstance(node, optax.MaskedNode)
 
+    treedef: Any  # mypy knows no methods of it
     nodes, treedef = jax.tree.flatten(like, is_leaf=is_mask)
     if not any(map(is_mask, nodes)):
         return tree
