@@ -91,7 +91,7 @@ def flatten(tree: Any, layout: Layout) -> jax.Array:
     """
     leaves, treedef = jax.tree.flatten(tree)
     if treedef != layout.treedef:
-        like = jax.tree.unflatten(layout.treedef, layout.shapes)
+        like = jax.tree.unflatten(layout.treedef, layout.offsets[1:])
         leaves, treedef = jax.tree.flatten(base.unmasked(tree, like))
     if treedef != layout.treedef:
         raise ValueError(f"expected a tree like {layout.treedef}, got {treedef}")

@@ -73,6 +73,11 @@ def _share(part: Count, whole: Count) -> jax.Array:
     return jnp.asarray(part, jnp.float32) / jnp.maximum(jnp.asarray(whole, jnp.float32), 1.0)
 
 
+def is_traced(value: Any) -> bool:
+    """Whether a value is not known yet, within a function that JAX is tracing."""
+    return isinstance(value, jax.core.Tracer)
+
+
 def make_schedule(
     total_updates: Count | None, updates_per_batch: Count, epochs_per_batch: Count | None
 ) -> Schedule:
@@ -90,11 +95,13 @@ def make_schedule(
         )
     epochs = updates_per_batch if epochs_per_batch is None else epochs_per_batch
     schedule = Schedule(total_updates, updates_per_batch, epochs)
-    if any(isinstance(value, jax.core.Tracer) for value in schedule):
-        return Schedule(*(jnp.asarray(value, jnp.int32) for value in schedule))
     for name, value in schedule._asdict().items():
+        if is_traced(value):
+            continue
         if isinstance(value, bool) or value != int(value) or value < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if any(map(is_traced, schedule)):
+        return Schedule(*(jnp.asarray(v, jnp.int32) if is_traced(v) else int(v) for v in schedule))
     schedule = Schedule(*map(int, schedule))
     if schedule.updates_per_batch > schedule.total_updates:
         raise ValueError(
@@ -266,9 +273,10 @@ class _Naming(NamedTuple):
         paths = base.leaf_names(like)
         while paths and all(len(path) > 1 and path[0] == _COLLECTION for path in paths):
             paths = [path[1:] for path in paths]
-        # Where optax has put a placeholder, or masked everything, there is nothing to tell by.
-        role = self.role(like) if callable(self.role) and paths else self.role
-        if role is None or not paths:
+        if not paths:
+            return []
+        role = self.role(like) if callable(self.role) else self.role
+        if role is None:
             return [
                 ("actor", *path[1:]) if path[:1] == (self.actor_key,) else path or ("parameter",)
                 for path in paths
@@ -277,12 +285,18 @@ class _Naming(NamedTuple):
             raise ValueError(f"role(params) must give one of {ROLES}, got {role!r}")
         return [(role, *path) for path in paths]
 
-    def rename(self, tree: Any, like: base.Params) -> dict[str, Any]:
-        """A tree like ``like`` as nested dicts: ``{'actor': {layer: {...}}, ...}``."""
+    def rename(self, tree: Any, like: base.Params) -> Any:
+        """A tree like ``like`` as nested dicts: ``{'actor': {layer: {...}}, ...}``.
+
+        A tree without arrays stays what it is: masked as a whole, or optax's placeholder for
+        parameters, by which ``optax.tree_utils.tree_map_params`` knows their places.
+        """
         leaves, treedef = jax.tree.flatten(tree)
         expected: Any = jax.tree.structure(like)
         if expected != treedef:
             raise ValueError(f"expected a tree like params, {expected}, got {treedef}")
+        if not leaves:
+            return tree
         named: dict[str, Any] = {}
         for path, leaf in zip(self._paths(like), leaves, strict=True):
             branch = named
@@ -293,10 +307,12 @@ class _Naming(NamedTuple):
             branch[path[-1]] = leaf
         return named
 
-    def restore(self, named: dict[str, Any], like: base.Params) -> base.Params:
+    def restore(self, named: Any, like: base.Params) -> base.Params:
         """The inverse of ``rename``."""
-        leaves = []
-        for path in self._paths(like):
+        leaves, paths = [], self._paths(like)
+        if not paths:
+            return named
+        for path in paths:
             branch = named
             for name in path:
                 branch = branch[name]
@@ -319,8 +335,6 @@ class _InnerState(NamedTuple):
     naming: _Naming
 
     def init(self, params: base.Params) -> optax.OptState:
-        if not jax.tree.leaves(params):
-            return self.tx.init(params)  # with optax's placeholder in its places
         return self.like_params(self.tx.init(self.naming.rename(params, params)), params)
 
     def like_params(self, state: optax.OptState, params: base.Params) -> optax.OptState:
@@ -338,7 +352,7 @@ class _InnerState(NamedTuple):
         params: base.Params,
     ) -> optax.OptState:
         if not jax.tree.leaves(params):
-            return state
+            return state  # nothing was renamed
         named = self.naming.rename(params, params)
         structure: Any = jax.tree.structure(named)
 

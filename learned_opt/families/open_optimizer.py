@@ -185,7 +185,8 @@ def _update(
     if packed is None:
         update, new_state = _definition(config, plan, theta, operands)
     else:
-        update, new_state = _fused(config, plan, theta, packed, operands)
+        varied = kernels.vary_alike((theta, packed, operands))
+        update, new_state = _fused(config, plan, *varied)
     return flat.unflatten(update, layout), new_state
 
 

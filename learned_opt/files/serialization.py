@@ -52,7 +52,7 @@ class TrainedOptimizer(NamedTuple):
         options = self.metadata.get("options", {})
         if self.metadata.get("name") != "velo" or options.get("total_updates") is not None:
             return self
-        if isinstance(total_updates, jax.core.Tracer):
+        if standalone.is_traced(total_updates):
             raise ValueError(
                 "VeLO's constants follow from total_updates, which must be a number when it is "
                 "compiled: optax.inject_hyperparams(..., static_args='total_updates')"

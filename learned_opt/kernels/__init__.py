@@ -1,6 +1,7 @@
 """Learned updates as compiled kernels for CPUs; see README.md. All that others may import."""
 
 from learned_opt.kernels.build import KERNELS, wanted
+from learned_opt.kernels.call import vary_alike
 from learned_opt.kernels.open_update import OpenSpec, Operands, Plan, pack_open, run_open
 from learned_opt.kernels.recurrent_update import (
     MAX_HIDDEN_SIZE,
@@ -31,5 +32,6 @@ __all__ = [
     "recurrent_wanted",
     "run_open",
     "stretch_of",
+    "vary_alike",
     "wanted",
 ]

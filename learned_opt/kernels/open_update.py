@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt import base, flat, random_normal
-from learned_opt.kernels import build
+from learned_opt.kernels import build, call
 
 _NOISES = ("none", "given", "threefry")
 # Floats that the draws may be written beyond their number: two of the widest vectors.
@@ -187,17 +187,17 @@ def run_open(
         starts = np.array(offsets[:-1])
     starts = np.where(plan.noisy, starts, -1) if spec.noise != "none" else -np.ones(len(starts))
     shapes = [(offsets[-1],), operands.momenta.shape, operands.hidden.shape, (draws + _SLACK,)]
-    run = jax.ffi.ffi_call(
+    step, momenta, hidden, _ = call.call(
         build.target("open.cc", "open_update", spec.constants()),
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        [
+            weights,
+            *operands[:-1],
+            np.array(offsets, np.int32),
+            np.array(plan.proportions, np.float32),
+            starts.astype(np.int32),
+            operands.noise,
+        ],
         vmap_method="broadcast_all",
-    )
-    step, momenta, hidden, _ = run(
-        weights,
-        *operands[:-1],
-        np.array(offsets, np.int32),
-        np.array(plan.proportions, np.float32),
-        starts.astype(np.int32),
-        operands.noise,
     )
     return step, momenta, hidden

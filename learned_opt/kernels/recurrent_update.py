@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt import base
-from learned_opt.kernels import build
+from learned_opt.kernels import build, call
 
 # The stack of a thread has room for the sums of two GRUs of this size.
 MAX_HIDDEN_SIZE = 16
@@ -131,20 +131,20 @@ def make_update(spec: RecurrentSpec, definition: Update) -> Update:
         return forward(theta, gradient, hidden)[0]
 
     update.defvjp(forward, backward)
-    return update
+    return lambda *operands: update(*call.vary_alike(operands))
 
 
 def _call_update(
     spec: RecurrentSpec, theta: jax.Array, gradient: jax.Array, hidden: Hidden
 ) -> tuple[jax.Array, Hidden]:
-    call = jax.ffi.ffi_call(
+    step, *new = call.call(
         _target(spec, "recurrent_update"),
         _shapes((gradient, *hidden)),
+        (gradient, theta, *hidden),
         vmap_method="broadcast_all",
         # In place: a block's old hidden values are read before its new ones are written.
         input_output_aliases={2 + i: 1 + i for i in range(len(hidden))},
     )
-    step, *new = call(gradient, theta, *hidden)
     return step, tuple(new)
 
 
@@ -155,12 +155,12 @@ def _call_derivative(
 ) -> tuple[jax.Array, jax.Array, Hidden]:
     theta, gradient, hidden = kept
     by_step, by_new = cotangents
-    call = jax.ffi.ffi_call(
+    by_gradient, by_theta, *by_hidden = call.call(
         _target(spec, "recurrent_derivative"),
         _shapes((gradient, theta, *hidden)),
+        (gradient, theta, *hidden, by_step, *by_new),
         vmap_method="broadcast_all",
     )
-    by_gradient, by_theta, *by_hidden = call(gradient, theta, *hidden, by_step, *by_new)
     return by_theta, by_gradient, tuple(by_hidden)
 
 
@@ -221,7 +221,7 @@ def make_stretch(spec: RecurrentSpec, definition: Update, factor: float) -> Call
         return by_theta, None, None, None
 
     stretch.defvjp(forward, backward)
-    return stretch
+    return lambda *operands: stretch(*call.vary_alike(operands))
 
 
 def room_for(spec: RecurrentSpec, updates: int) -> int:
@@ -236,21 +236,18 @@ def _call_meta_gradient(spec: RecurrentSpec, kept: _Kept, by_steps: Totals) -> j
     """
 
     @jax.custom_batching.custom_vmap
-    def call(kept: _Kept, by_steps: Totals) -> jax.Array:
+    def run(kept: _Kept, by_steps: Totals) -> jax.Array:
         room = room_for(spec, kept.gradients.shape[-2])
-        by_theta, _ = jax.ffi.ffi_call(
+        # Times a step, the cotangent of that step.
+        by_norms = 2.0 * by_steps.squared_norms[..., None]
+        by_theta, _ = call.call(
             _target(spec, "recurrent_stretch"),
             [*_shapes((kept.theta,)), jax.ShapeDtypeStruct((room,), jnp.float32)],
-        )(
-            by_steps.parameters,
-            2.0 * by_steps.squared_norms[..., None],  # times a step: the cotangent of that step
-            kept.gradients,
-            kept.theta,
-            *kept.hidden,
+            (by_steps.parameters, by_norms, kept.gradients, kept.theta, *kept.hidden),
         )
         return by_theta
 
-    @call.def_vmap
+    @run.def_vmap
     def batched(size: int, is_batched: list, kept: _Kept, by_steps: Totals) -> tuple:
         def broadcast(leaf: jax.Array, already: bool) -> jax.Array:
             return leaf if already else jnp.broadcast_to(leaf, (size, *leaf.shape))
@@ -258,7 +255,7 @@ def _call_meta_gradient(spec: RecurrentSpec, kept: _Kept, by_steps: Totals) -> j
         given = jax.tree.map(broadcast, (kept, by_steps), tuple(is_batched))
         return _call_meta_gradient(spec, *given), True
 
-    return call(kept, by_steps)
+    return run(kept, by_steps)
 
 
 def _meta_gradient(definition: Update, kept: _Kept, by_steps: Totals) -> jax.Array:
