@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 
-def slow_but(fast: Sequence[Any], cases: Sequence[Any]) -> list[Any]:
-    """All of ``cases``, those not in ``fast`` marked slow; a tuple is several arguments."""
+def slow_but(fast: Sequence[Any], cases: Sequence[Any], *, unpack: bool = False) -> list[Any]:
+    """All of ``cases``, those not in ``fast`` marked slow; with ``unpack`` each is a tuple."""
 
     def case(values: Any) -> Any:
-        several = values if isinstance(values, tuple) else (values,)
-        return pytest.param(*several, marks=[] if values in fast else [pytest.mark.slow])
+        marks = [] if values in fast else [pytest.mark.slow]
+        return pytest.param(*(values if unpack else (values,)), marks=marks)
 
     return [case(values) for values in cases]

@@ -9,6 +9,7 @@ import pytest
 
 from meta.engine import tasks
 from meta.training import experiment, study
+from tests.marks import slow_but
 
 FOLDER = Path(__file__).parent.parent / "configs"
 PARTS = ("__init__", "blocks", "optim4rl_blocks", "saved")  # saved: reads a workdir's
@@ -55,7 +56,7 @@ def test_brax_agents_have_settings_that_fit(name):
             assert tasks.make_agent_config(block["agent"], block["total_timesteps"])
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", slow_but(("compare_es_meta_gradient",), STUDIES))
 @pytest.mark.parametrize("mode", ["full", "smoke"])
 def test_studies_build(name, mode):
     made = study.build(load(name, mode).to_dict())

@@ -33,7 +33,10 @@ def check_positive_int(what: str, given: Any) -> int:
     Raises:
       ValueError: it is not a whole number of at least 1.
     """
-    number = settings.value(int, given, what)
+    try:
+        number = settings.value(int, given, what)
+    except ValueError:
+        number = 0
     if number < 1:
         raise ValueError(f"{what} must be a whole number of at least 1, got {given!r}")
     return number

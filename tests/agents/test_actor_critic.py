@@ -110,6 +110,7 @@ def test_dormancy_is_one_on_average_and_follows_the_neuron_that_a_weight_feeds()
     np.testing.assert_allclose(silent["actor"]["Dense_0"]["bias"], np.ones(3))
 
 
+@pytest.mark.slow
 def test_gradients_of_actor_and_critic_are_clipped_apart():
     config = dataclasses.replace(SMALL, max_grad_norm=1e-3)
     agent = make_agent(config, probes.Probe(lambda a: 100.0 * a))

@@ -120,6 +120,7 @@ def test_optimizers_are_told_what_an_actor_tells_them():
     assert shapes["actor"]["Dense_0"] == {"bias": (8,), "kernel": (8,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["optim4rl", pytest.param("open", marks=pytest.mark.slow)])
 def test_learned_optimizers_run_as_on_actors(name):
     agent = make_supervised(SMALL, DATA)

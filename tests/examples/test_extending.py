@@ -53,6 +53,7 @@ def test_an_outer_loop_trains_from_a_file_that_is_its_config_too(own):
     assert "2 trials" in said and "linear (untrained)" in said
 
 
+@pytest.mark.slow
 def test_a_baseline_is_compared_by_its_name(own):
     modules = imports(own, "my_environment", "my_baseline")
     command = [ROOT / "launchers" / "evaluate.py", *modules, "--optimizer=adabelief", *SMALL]

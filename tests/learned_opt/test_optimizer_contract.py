@@ -32,7 +32,7 @@ def context(params):
     }
 
 
-@pytest.fixture(params=slow_but(("adam", "open", "optim4rl", "star"), learned_opt.names()))
+@pytest.fixture(params=slow_but(("adam", "open", "optim4rl"), learned_opt.names()))
 def optimizer(request):
     options = {}
     if request.param.startswith(("open", "no_features")):

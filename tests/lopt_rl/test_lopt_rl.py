@@ -61,7 +61,7 @@ def test_every_launcher_is_a_command():
     [
         (["trian"], 2, "no command 'trian': did you mean 'train'?"),
         (["--help"], 0, "  evaluate   Compares optimizers on tasks"),
-        (["train", "--help"], 0, "lopt-rl train:\n  --config:"),
+        (["train", "--help"], 0, "lopt-rl train:\n  --also_as:"),
     ],
 )
 def test_the_command_does_what_its_first_word_says(words, code, message, tmp_path):

@@ -68,7 +68,7 @@ def test_whole_numbers_pass(given):
     assert arguments.check_positive_int("x", given) == given
 
 
-@pytest.mark.parametrize("given", [0, -2, 1.5, float("nan"), float("inf"), "3", None, True])
+@pytest.mark.parametrize("given", [0, -2, 1.5, float("nan"), float("inf"), "three", None, True])
 def test_other_numbers_do_not(given):
     with pytest.raises(ValueError, match="x must be a whole number of at least 1"):
         arguments.check_positive_int("x", given)

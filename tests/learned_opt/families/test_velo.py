@@ -264,6 +264,7 @@ def test_the_order_of_tensors_does_not_matter():
         np.testing.assert_allclose(update, found[1][name], rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1e20, np.inf])
 def test_zero_and_huge_gradients_give_finite_updates(scale):
     optimizer, theta = made()

@@ -57,7 +57,7 @@ def assert_close(a, b, rtol=2e-5, atol=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
-@pytest.mark.parametrize("kind", slow_but(("open", "large", "no_features"), list(KINDS)))
+@pytest.mark.parametrize("kind", slow_but(("open", "no_features"), list(KINDS)))
 @pytest.mark.parametrize(
     "make_params", slow_but((example_params,), (example_params, larger_params))
 )
@@ -154,6 +154,7 @@ def test_what_is_not_finite_is_not_hidden(bad):
         assert bool(jnp.any(jnp.isfinite(state.hidden)))
 
 
+@pytest.mark.slow
 def test_zero_gradients_are_fine():
     xla, fused = optimizers()
     theta, params = theta_of(xla), larger_params()

@@ -64,7 +64,7 @@ def assert_close(found, expected, tolerance):
 
 
 @pytest.mark.parametrize("size", slow_but((64,), (3, 64, 1000)))
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(("optim4rl",), FAMILIES))
 def test_equals_the_definition_with_its_derivatives(family, size):
     xla, fused = optimizers(family)
     theta = theta_of(xla)
@@ -192,8 +192,9 @@ def test_sizes_without_a_kernel():
 @pytest.mark.parametrize(
     ("family", "size"),
     slow_but(
-        (("linear", 7), ("optim4rl", 150), ("optim4rl", "no kernel")),
+        (("linear", 7), ("optim4rl", 150)),
         list(itertools.product(FAMILIES, (7, 150, "no kernel"))),
+        unpack=True,
     ),
 )
 def test_a_stretch_has_the_derivative_of_its_updates_one_by_one(family, size, monkeypatch):

@@ -80,6 +80,7 @@ def small_block():
     return {**block, "agent": agent, "env_options": SMALL["env_options"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["after", pytest.param("during", marks=pytest.mark.slow)])
 def test_an_export_holds_what_the_same_rollouts_give_again(tmp_path, when):
     request = dataset.Request(**SMALL, out=str(tmp_path / "data"), when=when)

@@ -18,8 +18,8 @@ from tests.marks import slow_but
 
 OPTIMIZERS = [name for name in learned_opt.names() if not learned_opt.is_handcrafted(name)]
 PAIRS = [(outer, name) for outer in outer_loop.names() for name in OPTIMIZERS]
-# The states of Optim4RL and of the two that once held arrays of no elements.
-FAST = [("es", "open"), *(("meta_gradient", name) for name in ("optim4rl", "star", "velo"))]
+# STAR's state once held arrays of no elements.
+FAST = [("es", "open"), ("meta_gradient", "star")]
 
 
 @pytest.fixture(scope="module", autouse=True)

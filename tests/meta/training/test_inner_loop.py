@@ -157,6 +157,7 @@ def test_the_policy_part_of_the_outer_gradient_reaches_theta():
     assert all(float(jnp.max(jnp.abs(leaf))) == 0.0 for leaf in jax.tree.leaves(zero))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularization", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_the_derivative_of_a_whole_stretch_changes_no_gradient(regularization):
     # Several minibatches and epochs in each iteration, clipped gradients, a second stretch.

@@ -137,6 +137,7 @@ def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_
     assert list(map(drop_seconds, first)) == list(map(drop_seconds, second))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, monkeypatch):
     step = EvolutionTrainer.step
 

@@ -77,7 +77,7 @@ def test_it_trains_is_resumed_bit_for_bit_and_leaves_an_optimizer(
     assert trained.metadata["training"]["meta_steps"] == 3
     # A report has the folder alone.
     asked = writer.Request((str(tmp_path / "cut"),), str(tmp_path / "page.html"), render=False)
-    page = writer.write(asked).read_text()
+    page = writer.write(asked).path.read_text()
     for shown in ("meta-training by random search", "3 of 3", "returns of what was tried"):
         assert shown in page, shown
     assert "Not drawn" not in page
