@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from agents import losses, normalization, rollout
-from agents.base import Metrics, TrainState
+from agents.base import Metrics, TrainState, mean_return
 from agents.config import AgentConfig
 from agents.environments.base import Environment, reset_parallel
 from agents.networks import ActorCritic, make_actor_critic
@@ -59,7 +59,7 @@ class ActorCriticAgent:
             observation=observation,
             observation_statistics=statistics,
             reward_scaler=normalization.initial_reward_scaler(config.num_envs) if scale else None,
-            episode_return=jnp.zeros((config.num_envs,)),
+            episode_return=jnp.full((config.num_envs,), jnp.nan),
             episode_length=jnp.zeros((config.num_envs,), jnp.int32),
             iteration=jnp.int32(0),
             key=key,
@@ -169,7 +169,7 @@ class ActorCriticAgent:
 
     def _metrics(self, state: TrainState, terms: losses.LossTerms) -> Metrics:
         return {
-            "episode_return": jnp.mean(state.episode_return),
+            "episode_return": mean_return(state.episode_return),
             "episode_length": jnp.mean(state.episode_length.astype(jnp.float32)),
             "loss": jnp.mean(terms.total),
             "policy_loss": jnp.mean(terms.policy),

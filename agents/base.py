@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from agents import normalization
@@ -20,7 +21,8 @@ class TrainState(NamedTuple):
       observation: ``[B, features]``, to act on next; normalised if the agent normalises.
       observation_statistics: running statistics, or None where not normalised.
       reward_scaler: or None where rewards are not scaled.
-      episode_return, episode_length: ``[B]``, of the last finished episode.
+      episode_return, episode_length: ``[B]``, of the last finished episode; before the first
+        has finished, the return is NaN and the length 0. ``mean_return`` averages them.
       iteration: int32 scalar, iterations done.
       key: the key of all randomness to come.
     """
@@ -38,6 +40,21 @@ class TrainState(NamedTuple):
 
 
 Metrics = dict[str, jax.Array]  # name -> float32 scalar
+
+
+def mean_return(episode_return: jax.Array) -> jax.Array:
+    """The mean of the last finished episodes, over the environments where one has finished.
+
+    Args:
+      episode_return: ``[B]``, NaN where none has.
+
+    Returns:
+      float32 scalar; NaN where none has finished in any.
+    """
+    finished = ~jnp.isnan(episode_return)
+    # Not the sum over the count: where all have finished, this is the plain mean to the bit.
+    mean = jnp.mean(jnp.where(finished, episode_return, 0.0))
+    return mean * (len(episode_return) / jnp.sum(finished))  # 0 * inf is NaN
 
 
 class Agent(Protocol):

@@ -171,7 +171,7 @@ def _advance(
         observation=seen(statistics, outcome.observation),
         observation_statistics=statistics,
         reward_scaler=scaler,
-        episode_return=outcome.episode_return,
+        episode_return=jnp.where(outcome.episode_length > 0, outcome.episode_return, jnp.nan),
         episode_length=outcome.episode_length,
     )
     return state, step

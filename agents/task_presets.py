@@ -22,6 +22,19 @@ HORIZONS = {
     OWN: 51_200,
 }
 
+# Reference values of the last return, (score 0, score 1) of ``--normalise_by=min_max``, at the
+# environments' own time limits. Users' modules may add to them.
+RETURN_RANGES: dict[str, tuple[float, float]] = {
+    # The worst return, and gymnasium's ``reward_threshold``, from which a task is solved.
+    "acrobot": (-500.0, -100.0),
+    "cartpole": (0.0, 475.0),
+    "mountaincar": (-200.0, -110.0),
+    # The least and the greatest return that there can be; pendulum's costs at most
+    # pi^2 + 0.1 * 8^2 + 0.001 * 2^2 in each of 200 steps.
+    "catch": (-1.0, 1.0),
+    "pendulum": (-3254.7, 0.0),
+}
+
 
 def is_dataset(env: str) -> bool:
     """Whether a task's ``env`` names a dataset and not an environment."""

@@ -25,7 +25,12 @@ ARGUMENTS = define(
         "Run learned optimizers also with a dormancy of 1 everywhere, as in standalone use.",
         flags.DEFINE_boolean,
     ),
-    Flag("normalise_by", "", "The optimizer whose mean return is 1; empty: adam, if it is there."),
+    Flag(
+        "normalise_by",
+        "",
+        "The optimizer whose mean return is 1; empty: adam, if it is there. min_max: reference "
+        "values instead, also where returns are negative.",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from launchers.flag_groups import Flag, define, shared
 ARGUMENTS = define(
     *shared("reference", "also_as", "seed", seed={"help": "Of these agents."}),
     Flag("out", "report.html", "The HTML file to write."),
-    Flag("normalise_by", "adam", "The optimizer whose mean final return is 1."),
+    Flag("normalise_by", "adam", "The optimizer whose mean final return is 1; or min_max."),
     Flag(
         "render",
         True,

@@ -141,7 +141,8 @@ def evaluate(
       optimizers: one or several names or paths.
       tasks: names of environments (``breakout``, ``brax/ant``) or datasets (``digits``).
       workdir: the folder that keeps everything. None: a new temporary one.
-      normalise_by: the optimizer whose mean return is 1; empty: adam, if it is there.
+      normalise_by: the optimizer whose mean return is 1; empty: adam, if it is there;
+        ``min_max``: by reference values (``agents.task_presets.RETURN_RANGES``).
       references: published values to draw beside: ``open``, ``optim4rl``.
       **settings: the other fields of ``meta.evaluation.runner.Request``: ``num_seeds``,
         ``total_timesteps``, ``agent``, ``agent_options``, ...

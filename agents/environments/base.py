@@ -56,8 +56,8 @@ class TimeStep(NamedTuple):
         state has a value. Never true together with ``terminated``.
       final_observation: the observation that this step led to, before any reset.
       episode_return: float32 scalar; undiscounted return of the last *finished*
-        episode, 0 before the first has finished.
-      episode_length: int32 scalar; its number of steps.
+        episode, of no meaning before the first has finished.
+      episode_length: int32 scalar; its number of steps, 0 before the first has finished.
     """
 
     observation: jax.Array

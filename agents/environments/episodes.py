@@ -14,8 +14,9 @@ class EpisodeLog(NamedTuple):
     Attributes:
       running_return: float32 scalar; undiscounted sum of this episode's rewards so far.
       running_length: int32 scalar; this episode's steps so far.
-      last_return: float32 scalar; return of the last finished episode, 0 before the first.
-      last_length: int32 scalar; its steps.
+      last_return: float32 scalar; return of the last finished episode, 0 before the first (agents
+        take it for none, as its length is 0).
+      last_length: int32 scalar; its steps, 0 before the first.
     """
 
     running_return: jax.Array

@@ -62,8 +62,12 @@ def read_distributions(store: Store, task: str, optimizer: str) -> Distributions
     curves, series = store.curves(task, optimizer), store.series(task, optimizer)
     if not series:
         return None
-    # A run whose parameters are not finite returns NaN.
-    failed = [seed for seed in series if not np.isfinite(curves[seed].episode_return).all()]
+    # A run whose parameters are not finite returns NaN, as does one before its first episode ends.
+    failed = [
+        seed
+        for seed in series
+        if not np.isfinite(curves[seed].episode_return[curves[seed].no_episode :]).all()
+    ]
     counts = {
         seed: {name: np.array(values) for name, values in named.items()}
         for seed, named in series.items()

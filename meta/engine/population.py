@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from agents.base import Agent, TrainState
+from agents.base import Agent, TrainState, mean_return
 from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine import memory
 from meta.engine.pace import Pace
@@ -27,6 +27,7 @@ from meta.engine.pace import Pace
 # Called between compiled calls with the share done, in [0, 1]. May raise to stop.
 ProgressFunction = Callable[[float], None]
 Series = dict[str, np.ndarray]  # name -> [P, K]
+_Logged = tuple[np.ndarray, np.ndarray, Series]  # returns, whether parameters are finite, probed
 
 _AXIS = "members"
 _OWN, _ALL = PartitionSpec(_AXIS), PartitionSpec()  # a device's own part; the whole, on each
@@ -38,12 +39,15 @@ class Recording(NamedTuple):
     Attributes:
       env_steps: int ``[K]``, environment steps done at each point.
       episode_return: float32 ``[P, K]``, the return of the last finished episode, averaged
-        over the parallel environments; NaN where the agent's parameters are not finite.
+        over the parallel environments where one has finished; NaN where the agent's parameters
+        are not finite, and where no episode has finished.
+      no_episode: bool ``[P, K]``, where it is NaN for the latter reason alone.
       probed: name -> ``[P, K]``, what the engine's probe gave; empty without one.
     """
 
     env_steps: np.ndarray
     episode_return: np.ndarray
+    no_episode: np.ndarray
     probed: Series
 
 
@@ -130,9 +134,12 @@ class Engine:
             members = np.minimum(np.arange(start, start + wave), population - 1)
             report = part_of(on_progress, index, len(starts))
             columns.append(self._run_wave(thetas, keys, members, record_at, report))
-        returns, probed = jax.tree.map(lambda *waves: np.concatenate(waves)[:population], *columns)
+        returns, finite, probed = jax.tree.map(
+            lambda *waves: np.concatenate(waves)[:population], *columns
+        )
         env_steps = np.array(record_at) * self._agent.steps_per_iteration
-        return Recording(env_steps, returns, self._series(probed))
+        no_episode = np.isnan(returns) & finite
+        return Recording(env_steps, returns, no_episode, self._series(probed))
 
     def _run_wave(
         self,
@@ -141,20 +148,18 @@ class Engine:
         members: np.ndarray,
         record_at: list[int],
         report: ProgressFunction,
-    ) -> tuple[np.ndarray, Series]:
-        """The wave's returns and what was probed, each ``[wave, K]``."""
+    ) -> _Logged:
+        """What was logged of the wave, each ``[wave, K]``."""
         thetas, keys = self._take(thetas, keys, jnp.asarray(members))
         state = self._start(thetas, keys)
-        recorded: list[tuple[np.ndarray, Series]] = []
+        recorded: list[_Logged] = []
         for count, done in self._pace.calls(record_at):
             state, row = self._advance(thetas, state, jnp.int32(count))
             row = jax.tree.map(np.asarray, row)  # waits for the result
             if done == record_at[len(recorded)]:
                 recorded.append(row)
             report(done / record_at[-1])
-        stacked: tuple[np.ndarray, Series] = jax.tree.map(
-            lambda *rows: np.stack(rows, axis=1), *recorded
-        )
+        stacked: _Logged = jax.tree.map(lambda *rows: np.stack(rows, axis=1), *recorded)
         return stacked
 
     @functools.cached_property
@@ -175,7 +180,7 @@ class Engine:
 
     @functools.cached_property
     def _advance(self) -> Callable:
-        """(thetas, states, count) -> (states, (returns, probed), ``[wave]`` on every device)."""
+        """(thetas, states, count) -> (states, what is logged, ``[wave]`` on every device)."""
 
         def train_step(theta: MetaParams, state: TrainState) -> TrainState:
             return self._agent.train_step(self._optimizer.transform(theta), state)[0]
@@ -183,8 +188,7 @@ class Engine:
         def advance(thetas, state, count):
             body = lambda _, state: jax.vmap(train_step)(thetas, state)  # noqa: E731
             state = jax.lax.fori_loop(0, count, body, state)
-            row = jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state)
-            return state, row
+            return state, (*jax.vmap(_finite_return)(state), jax.vmap(self._probe)(state))
 
         program = self._per_device(advance, in_specs=(_OWN, _OWN, _ALL), out_specs=(_OWN, _OWN))
         everywhere = NamedSharding(self._mesh, _ALL)
@@ -206,9 +210,10 @@ def part_of(on_progress: ProgressFunction | None, index: int, count: int) -> Pro
     return report
 
 
-def _finite_return(state: TrainState) -> jax.Array:
-    """The last episodes' mean return, and NaN if the agent's parameters are not finite."""
-    return jnp.where(all_finite(state.params), jnp.mean(state.episode_return), jnp.nan)
+def _finite_return(state: TrainState) -> tuple[jax.Array, jax.Array]:
+    """The last episodes' mean return or NaN, and whether the agent's parameters are finite."""
+    finite = all_finite(state.params)
+    return jnp.where(finite, mean_return(state.episode_return), jnp.nan), finite
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -21,7 +21,7 @@ from third_party.optim4rl import reference as optim4rl_reference
 from third_party.published import Published
 
 REFERENCES = {"open": open_reference.PUBLISHED, "optim4rl": optim4rl_reference.PUBLISHED}
-DEFAULT_NORMALISER = "adam"
+DEFAULT_NORMALISER = normalised.DEFAULT_NORMALISER
 
 _VERSION = 2  # of what is drawn: a newer one draws old results anew
 
@@ -63,10 +63,10 @@ def evaluate(request: Request, wishes: Wishes) -> str:
     check_references(wishes.references)
     by = wishes.normalise_by
     names = [*dict.fromkeys(e.name for e in entries), *(name for _, name in store.cells())]
-    if by and by not in names:
+    if by and by not in (*names, normalised.MIN_MAX):
         raise ValueError(
             f"--normalise_by={by}{did_you_mean(by, names)} is not among the optimizers "
-            f"evaluated: {', '.join(names)}"
+            f"evaluated: {', '.join(names)}; or give {normalised.MIN_MAX}, for reference values"
         )
     evaluation = request.evaluation(entries)  # raises on settings that do not fit
     if request.tune_baselines:
@@ -179,9 +179,9 @@ def _markdown(
     notes: Sequence[str],
 ) -> str:
     raw = [row for row in rows if row["task"] != normalised.ALL_TASKS]
-    parts = ["# Returns", summary.to_markdown(raw, compared.by or "control")]
+    parts = ["# Returns", summary.to_markdown(raw, compared.control or "control")]
     if compared.by is not None and compared.tasks:
-        parts += [f"# Normalised by {compared.by}", _normalised_table(rows, compared.by)]
+        parts += [f"# Normalised by {compared.by}", _normalised_table(rows, compared)]
     if references:
         parts += ["# Published values", _published_table(references)]
     if parameters:
@@ -193,7 +193,7 @@ def _markdown(
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _normalised_table(rows: Summary, by: str) -> str:
+def _normalised_table(rows: Summary, compared: Comparison) -> str:
     header = [
         "task",
         "optimizer",
@@ -201,12 +201,11 @@ def _normalised_table(rows: Summary, by: str) -> str:
         "mean",
         "median",
         "optimality gap",
-        f"P(better than {by})",
+        f"P(better than {compared.control or 'control'})",
     ]
     note = (
-        f"Last returns divided by the mean of {by}'s, whose own uncertainty is not in the "
-        "intervals. On one task the median is the mean: rliable's is the median over tasks of "
-        "the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
+        f"{compared.rule} On one task the median is the mean: rliable's is the median over tasks "
+        "of the means over seeds. Optimality gap: by how much scores, cut off at 1, fall short "
         "of 1."
     )
     return markdown.table(header, normalised_cells(rows), "llrrrrr") + f"\n\n{note}\n"

@@ -415,6 +415,7 @@ def _run_chunk(
         recording.env_steps,
         recording.episode_return[places],
         {name: values[places] for name, values in recording.probed.items()},
+        recording.no_episode[places],
     )
 
 

@@ -54,10 +54,18 @@ class Cell(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One seed's learning curve, T numbers each, with what else was logged along it by name."""
+    """One seed's learning curve, T numbers each.
+
+    Attributes:
+      env_steps, episode_return: of each logged point; NaN where the run failed, and at the
+        first points, before an episode has ended.
+      no_episode: how many these first points are.
+      series: what else was logged along the curve, by name.
+    """
 
     env_steps: list[int]
     episode_return: list[float]
+    no_episode: int
     series: dict[str, list[float]]
 
 
@@ -237,7 +245,8 @@ class Store:
                     for name, curves in chunk.get("series", {}).items()
                 }
                 returns = _numbers(chunk["episode_return"][place])
-                found[int(seed)] = Curve(chunk["env_steps"], returns, series)
+                no_episode = chunk.get("no_episode", {}).get(str(seed), 0)
+                found[int(seed)] = Curve(chunk["env_steps"], returns, no_episode, series)
         return dict(sorted(found.items()))
 
     def series(self, task: str, optimizer: str) -> dict[int, dict[str, list[float]]]:
@@ -251,15 +260,22 @@ class Store:
         env_steps: np.ndarray,
         returns: np.ndarray,
         series: Mapping[str, np.ndarray] | None = None,
+        no_episode: np.ndarray | None = None,
     ) -> None:
-        """Writes a finished chunk: seeds S, ``env_steps`` [T], returns and series [S, T]."""
-        content = {
+        """Writes a finished chunk: seeds S, ``env_steps`` [T], the others [S, T].
+
+        ``no_episode`` says where returns are NaN because no episode has ended.
+        """
+        content: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "seeds": [int(seed) for seed in seeds],
             "env_steps": [int(steps) for steps in env_steps],
-            # JSON has no NaN: a failed run's points are null.
+            # JSON has no NaN: a failed run's points are null, as are those without an episode.
             "episode_return": _curves(returns),
         }
+        if no_episode is not None and no_episode.any():
+            counts = zip(content["seeds"], no_episode.sum(axis=1), strict=True)
+            content["no_episode"] = {str(seed): int(count) for seed, count in counts if count}
         if series:
             content["series"] = {name: _curves(values) for name, values in series.items()}
         content["sha256"] = _checksum(content)
@@ -277,8 +293,10 @@ class Store:
         for (task, optimizer), cell in self._cells.items():
             agent = cell["identity"]["task"]["agent"]["algorithm"]
             for seed, curve in self.curves(task, optimizer).items():
-                for steps, value in zip(curve.env_steps, curve.episode_return, strict=True):
-                    rows.append(results.Row(task, agent, optimizer, seed, steps, value))
+                points = zip(curve.env_steps, curve.episode_return, strict=True)
+                for place, (steps, value) in enumerate(points):
+                    known = None if place < curve.no_episode else value
+                    rows.append(results.Row(task, agent, optimizer, seed, steps, known))
         if not path.exists() or not _same(results.read(path), results.from_rows(rows)):
             with atomic.replacing(path) as temporary:
                 results.append(temporary, rows)
@@ -319,7 +337,7 @@ class Store:
 def _same(one: results.Table, other: results.Table) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "episode_return")
-        for name in results.COLUMNS
+        for name in (*results.COLUMNS, "no_episode")
     )
 
 

@@ -33,10 +33,18 @@ _STREAM = 31_013  # keeps tuning's keys apart from those of training and evaluat
 _MOST_RUNS = 64  # that a device may do at once; fewer if they do not fit
 
 
+def _area(curves: np.ndarray) -> np.ndarray:
+    """The mean return over the points where an episode has ended; NaN if there is none at last."""
+    known = ~np.isnan(curves)
+    with np.errstate(invalid="ignore"):  # 0 / 0 of a run without any
+        mean: np.ndarray = np.where(known, curves, 0.0).sum(axis=1) / known.sum(axis=1)
+    return np.where(known[:, -1], mean, np.nan)
+
+
 # What a tuned baseline is chosen by, from curves [S, K] to scores [S].
 CRITERIA: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "final_return": lambda curve: curve[:, -1],
-    "area": lambda curve: curve.mean(axis=1),
+    "area": _area,
 }
 
 
@@ -156,7 +164,8 @@ def run(trials: Trials) -> str:
       The summary as Markdown.
 
     Raises:
-      ValueError: bad input, before anything runs; or every candidate failed.
+      ValueError: bad input, before anything runs; or every candidate failed, or ended no
+        episode.
       progress.Stopped: stopped by a signal; finished chunks are kept.
     """
     family, task = trials.optimizer, trials.setting.name
@@ -169,8 +178,9 @@ def run(trials: Trials) -> str:
     with store.writing():
         if made is not None:
             _compute(trials, store, made, missing)
+        _check_episodes(trials, store)
         scored = [
-            Candidate(values, _scores(trials, store, cell))
+            _candidate(trials, store, cell, values)
             for cell, values in zip(cells, trials.candidates, strict=True)
         ]
         agent = trials.setting.identity["agent"]
@@ -274,11 +284,28 @@ def _run_chunk(
             [chunk[i].seed for i in places],
             recording.env_steps,
             recording.episode_return[places],
+            None,
+            recording.no_episode[places],
         )
 
 
-def _scores(trials: Trials, store: Store, cell: Cell) -> np.ndarray:
-    """``[S]``, NaN for runs that failed."""
-    curves = store.curves(cell.task, cell.optimizer)
-    returns = np.array([curves[seed].episode_return for seed in range(trials.num_seeds)])
-    return CRITERIA[trials.criterion](returns)
+def _check_episodes(trials: Trials, store: Store) -> None:
+    """Raises a ``ValueError`` if no episode has ended in any run: there is nothing to choose by."""
+    curves = [
+        curve for cell in trials.cells for curve in store.curves(cell.task, cell.optimizer).values()
+    ]
+    if all(curve.no_episode == len(curve.env_steps) for curve in curves):
+        steps = trials.setting.identity["agent"]["total_timesteps"]
+        raise ValueError(
+            f"no episode of {trials.setting.name} has ended in {steps:,} steps of any run, so "
+            "there is nothing to choose by: give more --total_timesteps, or fewer num_envs"
+        )
+
+
+def _candidate(trials: Trials, store: Store, cell: Cell, values: Values) -> Candidate:
+    """With scores ``[S]``, NaN for runs that failed or ended no episode."""
+    found = store.curves(cell.task, cell.optimizer)
+    curves = [found[seed] for seed in range(trials.num_seeds)]
+    scores = CRITERIA[trials.criterion](np.array([curve.episode_return for curve in curves]))
+    unended = any(curve.no_episode == len(curve.env_steps) for curve in curves)
+    return Candidate(values, scores, no_episode=unended)

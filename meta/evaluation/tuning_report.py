@@ -46,16 +46,18 @@ class Candidate(NamedTuple):
       values: all of its hyperparameters.
       scores: of each seed, ``[S]``.
       low, high: the 95 % interval of their mean; None where there is none.
+      no_episode: whether one of the runs has ended no episode.
     """
 
     values: Values
     scores: np.ndarray
     low: float | None = None
     high: float | None = None
+    no_episode: bool = False
 
     @property
     def mean(self) -> float:
-        """NaN if one of the runs failed."""
+        """NaN if one of the runs failed, or ended no episode."""
         return float(np.mean(self.scores))
 
 
@@ -84,8 +86,9 @@ def _write(folder: Workdir, about: About, ranked: Sequence[Candidate]) -> tuple[
     folder.write_table(folder.tuning, *_table(about, ranked))
     if not np.isfinite(best.mean):
         raise ValueError(
-            f"{about.optimizer} failed on {about.task} with all hyperparameters tried: "
-            f"see {folder.tuning}, and try smaller learning rates"
+            f"{about.optimizer} failed on {about.task} with all hyperparameters tried, or ended no "
+            f"episode: see {folder.tuning}, and try smaller learning rates, or more "
+            "--total_timesteps"
         )
     provenance = {
         "tuned_on": [about.task],
@@ -142,7 +145,8 @@ def _markdown(about: About, ranked: Sequence[Candidate]) -> str:
     rows = []
     for row in ranked:
         cells = [tuning_space.written(row.values[name]) for name in about.searched]
-        score = f"{row.mean:.4g}" if np.isfinite(row.mean) else "failed"
+        without = "no episode" if row.no_episode else "failed"
+        score = f"{row.mean:.4g}" if np.isfinite(row.mean) else without
         if row.low is not None:
             score += f" ({row.low:.4g} to {row.high:.4g})"
         rows.append([*cells, score])

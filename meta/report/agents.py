@@ -208,9 +208,10 @@ def _mean_return(folder: Folder, shown: Shown) -> float:
     if folder.table is None:
         return -math.inf
     try:
-        mean = float(results.final_returns(folder.table, shown.task, shown.name).mean())
+        _, known = results.known_curves(folder.table, shown.task, shown.name)
     except ValueError:
         return -math.inf
+    mean = float(known[:, -1].mean()) if len(known) else -math.inf
     return mean if math.isfinite(mean) else -math.inf
 
 

@@ -4,7 +4,6 @@ Plots and statistics come from the same code as those in the folders.
 """
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from meta import results
@@ -51,7 +50,7 @@ def pooled(folders: list[Folder]) -> Pooled | None:
     named = names.unify(folders)
     groups: dict[tuple[str, str], dict[str, list[results.Row]]] = {}
     for label, table in known.items():
-        for row in _rows(table):
+        for row in results.to_rows(table):
             task, name = tasks.get((label, row.task), row.task), named.of(label, row.optimizer)
             found = groups.setdefault((task, name), {})
             found.setdefault(label, []).append(row._replace(task=task, optimizer=name))
@@ -118,12 +117,6 @@ def _named(optimizer: str, label: str) -> str:
     return f"{optimizer} [{label}]"
 
 
-def _rows(table: results.Table) -> Iterator[results.Row]:
-    columns = (getattr(table, name).tolist() for name in results.COLUMNS)
-    for values in zip(*columns, strict=True):
-        yield results.Row(*values)
-
-
 def section(folders: list[Folder], by: str, references: tuple[str, ...]) -> str:
     """Tables and plots of all results.
 
@@ -182,12 +175,13 @@ def _tables(rows: summary.Summary, found: Comparison) -> str:
     )
     if found.by is None or not found.tasks:
         return body
+    scores, control = ("IQM", "mean", "median", "optimality gap"), found.control or "control"
     return body + page.table(
-        ("task", "optimizer", "IQM", "mean", "median", "optimality gap", f"P(better: {found.by})"),
+        ("task", "optimizer", *scores, f"P(better: {control})"),
         reporting.normalised_cells(rows),
-        f"Scores: last returns divided by the mean of {found.by}'s (no unit). Optimality gap: by "
-        f"how much scores, cut off at 1, fall short of 1. P(better: {found.by}): probability that "
-        f"a run's return is higher than one of {found.by}.",
+        f"Scores have no unit. {found.rule} Optimality gap: by how much scores, cut off at 1, fall "
+        f"short of 1. P(better: {control}): probability that a run's return is higher than "
+        f"one of {control}.",
     )
 
 
@@ -228,10 +222,10 @@ def _score_plots(rows: summary.Summary, found: Comparison, looks: Looks) -> str:
     """Plots of normalised scores."""
     where = looks.task(found.tasks[0]) if len(found.tasks) == 1 else "all tasks"
     captions = {
-        "aggregate": f"normalised scores ({found.by}'s mean is 1): IQM, mean, median and "
+        "aggregate": f"normalised scores ({found.unit}): IQM, mean, median and "
         "optimality gap with 95 % intervals (as OPEN's figure 3).",
-        "improvement": f"probability that a run's return is higher than one of {found.by}, with "
-        "95 % intervals; 0.5: no difference.",
+        "improvement": f"probability that a run's return is higher than one of {found.control}, "
+        "with 95 % intervals; 0.5: no difference.",
         "profile": "performance profile, the share of runs whose normalised score is above each "
         "threshold.",
         "sample_efficiency": "sample efficiency, IQM of normalised returns over tasks and seeds "

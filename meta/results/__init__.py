@@ -10,8 +10,11 @@ from meta.results.table import (
     final_returns,
     from_rows,
     is_untrained,
+    known_curves,
     read,
+    refuse_failed,
     select,
+    to_rows,
     trained,
     untrained,
 )
@@ -26,8 +29,11 @@ __all__ = [
     "final_returns",
     "from_rows",
     "is_untrained",
+    "known_curves",
     "read",
+    "refuse_failed",
     "select",
+    "to_rows",
     "trained",
     "untrained",
 ]

@@ -89,7 +89,9 @@ def improvement_plot(
         row["optimizer"]: row for row in _overall(rows, compared) if row["improvement"] is not None
     }
     if not shown:
-        raise ValueError(f"there is nothing to compare with {compared.by}: run other optimizers")
+        raise ValueError(
+            f"there is nothing to compare with {compared.control}: run other optimizers"
+        )
     looks = _of(compared, looks)
     figure = plot_style.new_figure(_height(_labels(shown, compared, looks), panels=1))
     axis = figure.subplots()
@@ -97,7 +99,8 @@ def improvement_plot(
     axis.axvline(0.5, color=GREY, lw=1.0, ls="--", zorder=0)
     axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel(
-        f"probability of a higher return than {compared.by} (95 % interval; 0.5: no difference)",
+        f"probability of a higher return than {compared.control} (95 % interval; 0.5: no "
+        "difference)",
         fontsize=FONT,
     )
     plot_style.save(figure, path)
@@ -174,7 +177,7 @@ def _where(compared: Comparison, looks: Looks) -> str:
 
 
 def _score_label(compared: Comparison, what: str, more: str = "") -> str:
-    details = f"{compared.by}'s final mean = 1" + (f"; {more}" if more else "")
+    details = compared.unit + (f"; {more}" if more else "")
     return f"normalised {what} ({details})"
 
 

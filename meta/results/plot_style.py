@@ -245,7 +245,7 @@ def draw_intervals(
     """Draws a marker, and a bar for its interval, for each optimizer, the first on top.
 
     Args:
-      rows: by optimizer; one without a row has an empty line.
+      rows: by optimizer; one without a row, or without a value, has an empty line.
       column: of the rows; the ends of its interval are ``column_low`` and ``column_high``.
       styles: of the optimizers, in order.
       labels: of these lines and any that follow.
@@ -256,7 +256,7 @@ def draw_intervals(
 
     for position, (name, style) in enumerate(styles.items()):
         row = rows.get(name)
-        if row is None:
+        if row is None or row[column] is None:
             continue
         ends = [row[f"{column}_low"], row[f"{column}_high"]]
         if ends[0] is not None:

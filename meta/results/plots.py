@@ -58,7 +58,7 @@ def return_curves_plot(
     """Plots the IQM of the returns over seeds against environment steps, for each optimizer.
 
     Bands are pointwise 95 % bootstrap intervals; an optimizer with a single seed has none.
-    Untrained controls are dashed.
+    Untrained controls are dashed. A curve begins where an episode has ended in all seeds.
 
     Args:
       table: the logged points.
@@ -195,18 +195,23 @@ def _draw_curves(
     optimizers = table.optimizers(task)
     if not optimizers:
         raise ValueError(f"no results for task {task!r}; the table has {table.tasks()}")
-    curves = {name: results.curves(table, task, name) for name in optimizers}
+    curves = {}
+    for name in optimizers:
+        try:
+            curves[name] = results.known_curves(table, task, name)
+        except ValueError as error:
+            raise ValueError(f"optimizer {name!r}: {error}") from error
     counts = {len(returns) for _, returns in curves.values()}
     for name, (env_steps, returns) in curves.items():
         seeds = len(returns)
         label = looks.label(name, [task])
-        label += "" if len(counts) == 1 else f" ({seeds} seed{'s' * (seeds > 1)})"
-        try:
-            bootstrap.refuse_failures(returns, "returns")
-        except ValueError as error:
-            raise ValueError(f"optimizer {label!r}: {error}") from error
-        band = bootstrap.curve_of_seeds(returns)
-        plot_style.draw_line(axis, env_steps, band, looks.styles[name], label)
+        label += "" if len(counts) == 1 else f" ({seeds} seed{'s' * (seeds != 1)})"
+        if seeds:
+            band = bootstrap.curve_of_seeds(returns)
+            plot_style.draw_line(axis, env_steps, band, looks.styles[name], label)
+        else:  # a line of the legend alone
+            color = looks.styles[name].color
+            axis.plot([], [], color=color, label=f"{label} (no episode ended)")
     for number, value in enumerate(references):
         gaps = (0, (1, 1.5 + 2 * number))  # each with dots of its own
         axis.axhline(value.value, color=GREY, ls=gaps, lw=1.8, label=reference_label(value))

@@ -30,7 +30,8 @@ def summary(table: results.Table, control: str | None = None) -> Summary:
       IQM with interval of the area under the curve (mean return over the run). With a
       ``control`` also ``CONTROL_COLUMNS``: the probability that the last return is greater
       than the control's. With a single seed the ends of intervals are None, and so are the
-      control's own comparison and any with a single seed on either side.
+      control's own comparison and any with a single seed on either side. Seeds in which no
+      episode has ended are not counted; without any other, there are no values: None.
 
     Raises:
       ValueError: naming task and optimizer, for failed runs, for seeds that were not logged
@@ -66,7 +67,10 @@ def to_markdown(rows: Summary, control: str = "control") -> str:
     """
     header = [*HEADER, f"P(better than {control})"]
     lines = [
-        [*cells(row, _number(row["mean"])), with_interval(*map(row.get, CONTROL_COLUMNS))]
+        [
+            *cells(row, "–" if row["mean"] is None else _number(row["mean"])),
+            with_interval(*map(row.get, CONTROL_COLUMNS)),
+        ]
         for row in rows
     ]
     note = (
@@ -94,13 +98,17 @@ def names(row: dict[str, Any]) -> list[str]:
     return [row.get("shown_task", row["task"]), row.get("label", row["optimizer"])]
 
 
-def columns(name: str, estimate: tuple[float, float | None, float | None]) -> dict[str, Any]:
+def columns(name: str, estimate: tuple[float | None, float | None, float | None]) -> dict[str, Any]:
     """A statistic and the ends of its interval under their columns' names."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 
 def improvement(scores: np.ndarray, control: np.ndarray) -> dict[str, Any]:
-    """``CONTROL_COLUMNS`` of scores [S] or [S, tasks]; None with a single seed on either side."""
+    """``CONTROL_COLUMNS`` of scores [S] or [S, tasks]; None with a single seed on either side.
+
+    Scores [S] may be NaN, of seeds that are not counted.
+    """
+    scores, control = (x[~np.isnan(x)] if x.ndim == 1 else x for x in (scores, control))
     if min(len(scores), len(control)) < bootstrap.LEAST_SEEDS:
         return dict.fromkeys(CONTROL_COLUMNS)
     return columns("improvement", bootstrap.probability_of_improvement(scores, control))
@@ -108,18 +116,26 @@ def improvement(scores: np.ndarray, control: np.ndarray) -> dict[str, Any]:
 
 def _summary_row(table: results.Table, task: str, optimizer: str) -> dict[str, Any]:
     env_steps, returns = results.curves(table, task, optimizer)
-    bootstrap.refuse_failures(returns, "returns")
-    final = returns[:, -1]
+    results.refuse_failed(table, task, optimizer)
+    final, area = returns[:, -1], results.area_under_curve(table, task, optimizer)
+    final, area = final[~np.isnan(final)], area[~np.isnan(area)]
     values = (
         task,
         optimizer,
         len(final),
         int(env_steps[-1]),
-        *bootstrap.of_seeds(final),
-        float(final.mean()),
-        *bootstrap.of_seeds(results.area_under_curve(table, task, optimizer)),
+        *of_known(final),
+        float(final.mean()) if len(final) else None,
+        *of_known(area),
     )
     return dict(zip(SUMMARY_COLUMNS, values, strict=True))
+
+
+def of_known(
+    scores: np.ndarray, statistic: str = "iqm"
+) -> tuple[float | None, float | None, float | None]:
+    """What ``bootstrap.of_seeds`` says of scores [S]; of none: None."""
+    return bootstrap.of_seeds(scores, statistic) if len(scores) else (None, None, None)
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,7 @@
 """The results table: one row per logged point of every evaluated training run.
 
-The table is a plain CSV file with the columns of ``COLUMNS``, so anything can read it. It
+The table is a plain CSV file with the columns of ``COLUMNS``, so anything can read it. Where no
+episode has ended yet the return is ``NA``, and that of a failed run ``nan``. It
 grows by whole files (written beside the table, then renamed), so a crash leaves either the
 old table or the new one. Should a table have been cut off all the same (a full disk, an
 interrupted copy), then its last line lacks the newline: such a line is dropped with a
@@ -15,7 +16,7 @@ import io
 import operator
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from meta.runs import atomic
 COLUMNS = ("task", "agent", "optimizer", "seed", "env_steps", "episode_return")
 
 _UNTRAINED = " (untrained)"
+_NO_EPISODE = "NA"  # read as NaN by other programs, too
 
 
 class Row(NamedTuple):
@@ -37,7 +39,8 @@ class Row(NamedTuple):
       optimizer: name of the optimizer; an untrained control is ``untrained(name)``.
       seed: >= 0.
       env_steps: environment steps that the run had taken, >= 0.
-      episode_return: mean return of the episodes at that point; NaN is a failed run.
+      episode_return: mean return of the episodes at that point; NaN is a failed run, None one
+        in which no episode has ended yet.
     """
 
     task: str
@@ -45,7 +48,7 @@ class Row(NamedTuple):
     optimizer: str
     seed: int
     env_steps: int
-    episode_return: float
+    episode_return: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +58,9 @@ class Table:
     Attributes:
       task, agent, optimizer: arrays of str.
       seed, env_steps: int64 arrays.
-      episode_return: float64 array, in units of return.
+      episode_return: float64 array, in units of return; NaN of a failed run, and where no
+        episode has ended yet.
+      no_episode: bool array, where it is NaN for the latter reason; nowhere if not given.
     """
 
     task: np.ndarray
@@ -64,6 +69,11 @@ class Table:
     seed: np.ndarray
     env_steps: np.ndarray
     episode_return: np.ndarray
+    no_episode: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.no_episode):
+            object.__setattr__(self, "no_episode", np.zeros(len(self.task), bool))
 
     def __len__(self) -> int:
         return len(self.task)
@@ -103,7 +113,19 @@ def from_rows(rows: Iterable[Row]) -> Table:
     checked = [_checked(row) for row in rows]
     columns = list(zip(*checked, strict=True)) or [()] * len(COLUMNS)
     kinds = (np.str_, np.str_, np.str_, np.int64, np.int64, np.float64)
-    return Table(*(np.array(c, dtype=kind) for c, kind in zip(columns, kinds, strict=True)))
+    no_episode = np.array([value is None for value in columns[-1]], bool)
+    arrays: list[np.ndarray] = [
+        np.array(c, dtype=kind) for c, kind in zip(columns, kinds, strict=True)
+    ]
+    return Table(*arrays, no_episode=no_episode)  # type: ignore[misc]
+
+
+def to_rows(table: Table) -> Iterator[Row]:
+    """The rows that ``from_rows`` would make the table of."""
+    columns = [getattr(table, name).tolist() for name in COLUMNS]
+    for *values, none in zip(*columns, table.no_episode.tolist(), strict=True):
+        row = Row(*values)
+        yield row._replace(episode_return=None) if none else row
 
 
 def append(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
@@ -124,7 +146,7 @@ def append(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
         _check_header(path, next(csv.reader(io.StringIO(old)), []))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([*row[:5], repr(row.episode_return)] for row in map(_checked, rows))
+    writer.writerows([*row[:5], _cell(row.episode_return)] for row in map(_checked, rows))
     with atomic.replacing(path) as temporary:
         temporary.write_text(old + text.getvalue(), encoding="utf-8", newline="\n")
 
@@ -166,7 +188,7 @@ def select(
     for column, name in ((table.task, task), (table.agent, agent), (table.optimizer, optimizer)):
         if name is not None:
             keep &= column == name
-    return Table(*(getattr(table, column)[keep] for column in COLUMNS))
+    return Table(*(getattr(table, field.name)[keep] for field in dataclasses.fields(Table)))
 
 
 def curves(table: Table, task: str, optimizer: str) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +196,8 @@ def curves(table: Table, task: str, optimizer: str) -> tuple[np.ndarray, np.ndar
 
     Returns:
       env_steps: [T] int64, rising.
-      returns: [S, T] float64, seeds in rising order; NaN where a run failed.
+      returns: [S, T] float64, seeds in rising order; NaN where a run failed, and before its
+        first episode has ended.
 
     Raises:
       ValueError: if there are no such rows, if they come from several agents, if a point was
@@ -209,8 +232,39 @@ def curves(table: Table, task: str, optimizer: str) -> tuple[np.ndarray, np.ndar
     return points[0], rows.episode_return[order].reshape(len(seeds), -1)
 
 
+def known_curves(table: Table, task: str, optimizer: str) -> tuple[np.ndarray, np.ndarray]:
+    """What can be drawn of ``curves``.
+
+    Returns:
+      env_steps: [T'] int64, from where an episode has ended in each of these seeds.
+      returns: [S', T'] float64, of the seeds in which an episode has ended by the last point.
+
+    Raises:
+      ValueError: as ``curves`` does, or for failed runs.
+    """
+    env_steps, returns = curves(table, task, optimizer)
+    refuse_failed(table, task, optimizer)
+    returns = returns[~np.isnan(returns[:, -1])]
+    first = int(np.isnan(returns).sum(axis=1).max(initial=0))
+    return env_steps[first:], returns[:, first:]
+
+
+def refuse_failed(table: Table, task: str, optimizer: str) -> None:
+    """Raises a ``ValueError`` that counts the failed runs of an optimizer on a task."""
+    rows = select(table, task, optimizer=optimizer)
+    failed = ~np.isfinite(rows.episode_return) & ~rows.no_episode
+    if failed.any():
+        raise ValueError(
+            f"{int(failed.sum())} of {len(rows)} returns are NaN or infinite, in "
+            f"{len(set(rows.seed[failed].tolist()))} of {len(set(rows.seed.tolist()))} seeds: "
+            "these runs failed; count them, e.g. with normalised.failures_as_worst(table)"
+        )
+
+
 def final_returns(table: Table, task: str, optimizer: str) -> np.ndarray:
     """The return of each seed at its last logged point: [S], seeds in rising order.
+
+    NaN where a run failed, or ended no episode.
 
     Raises:
       ValueError: as ``curves`` does; seeds that stopped at different points are not comparable.
@@ -223,15 +277,32 @@ def area_under_curve(table: Table, task: str, optimizer: str) -> np.ndarray:
 
     The mean is that of the straight lines between logged points (the trapezoid rule), so it
     does not depend on how the points are spaced. A run of one point has that point's return.
+    Points before a run's first episode has ended are left out; a run without one, and one that
+    failed, has NaN.
 
     Raises:
       ValueError: as ``curves`` does.
     """
     steps, returns = curves(table, task, optimizer)
+    whole = ~np.isnan(returns[:, 0])
+    areas = np.full(len(returns), np.nan)
+    areas[whole] = _area(steps, returns[whole])
+    for seed in np.flatnonzero(~whole & ~np.isnan(returns[:, -1])):
+        first = int(np.argmax(~np.isnan(returns[seed])))
+        areas[seed] = _area(steps[first:], returns[seed : seed + 1, first:])[0]
+    return areas
+
+
+def _area(steps: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """[S, T] -> [S]."""
     if len(steps) == 1:  # no width to divide by; the limit of a shrinking run
         return returns[:, 0]
     area = np.trapezoid(returns, steps.astype(np.float64), axis=1)
     return np.asarray(area / float(steps[-1] - steps[0]))
+
+
+def _cell(value: float | None) -> str:
+    return _NO_EPISODE if value is None else repr(value)
 
 
 def _span(steps: np.ndarray) -> str:
@@ -244,7 +315,7 @@ def _checked(row: Row) -> Row:
             raise ValueError(f"{column} must be one line of text, got {name!r} in {row}")
     try:
         counts = operator.index(row.seed), operator.index(row.env_steps)
-        value = float(row.episode_return)
+        value = None if row.episode_return is None else float(row.episode_return)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"seed and env_steps must be whole numbers and episode_return a number, got {row}"
@@ -293,6 +364,8 @@ def _parsed(path: Path, line: int, cells: list[str]) -> Row:
             f"{where}: {len(cells)} cells where {','.join(COLUMNS)} must be; "
             "mend the line or take it out"
         )
+    no_episode = cells[-1] == _NO_EPISODE
+    cells = [*cells[:-1], "nan" if no_episode else cells[-1]]
     for column, cell, kind in zip(COLUMNS[3:], cells[3:], (int, int, float), strict=True):
         try:
             kind(cell)
@@ -303,7 +376,7 @@ def _parsed(path: Path, line: int, cells: list[str]) -> Row:
             ) from error
     task, agent, optimizer, seed, env_steps, episode_return = cells
     try:
-        row = Row(task, agent, optimizer, int(seed), int(env_steps), float(episode_return))
-        return _checked(row)
+        value = None if no_episode else float(episode_return)
+        return _checked(Row(task, agent, optimizer, int(seed), int(env_steps), value))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

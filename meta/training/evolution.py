@@ -1,10 +1,13 @@
 """The outer loop by evolution strategies: fitness is what a whole inner run ends with.
 
+The return of a run in which no episode has ended is no fitness: see ``fitness_of``.
+
 Unbiased with respect to the horizon: nothing is truncated and no gradient is taken through
 the inner loop; the estimate's variance is what the population size buys down.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,11 +197,18 @@ class EvolutionTrainer:
         key = jax.random.fold_in(state.key, state.generation)
         ask_key, tell_key, run_key = jax.random.split(key, 3)
         population, search = self._strategy.ask(ask_key, state.search)
-        returns = self._evaluate(population, run_key, on_progress)
+        returns, no_episode = self._evaluate(population, run_key, on_progress)
         normalizers = np.array([task.normalizer for task in self._tasks])
-        fitness = (returns / normalizers[:, None]).mean(axis=0).astype(np.float32)
-        search, moved = self._tell(tell_key, population, jnp.asarray(fitness), search)
+        fitness = fitness_of(returns / normalizers[:, None], no_episode)
+        if no_episode.all():
+            self._warn_of_no_episode()
+            search, moved = self._unmoved(state.search)
+        else:
+            search, moved = self._tell(tell_key, population, jnp.asarray(fitness), search)
         metrics = {**_fitness_metrics(fitness), **{k: float(v) for k, v in moved.items()}}
+        failed = ~np.isfinite(returns) & ~no_episode
+        metrics["failed_members"] = float(np.count_nonzero(failed.any(axis=0)))
+        metrics["members_without_episode"] = float(np.count_nonzero(no_episode.any(axis=0)))
         for task, row in zip(self._tasks, returns, strict=True):
             finite = row[np.isfinite(row)]
             metrics[f"return/{task.name}"] = float(finite.mean()) if finite.size else float("nan")
@@ -206,17 +216,22 @@ class EvolutionTrainer:
 
     def _evaluate(
         self, population: MetaParams, key: jax.Array, on_progress: ProgressFunction | None
-    ) -> np.ndarray:
-        """Returns of every member on every task, averaged over rollouts: ``[tasks, P]``."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns of every member on every task, and where there is none, ``[tasks, P]`` each.
+
+        They are averaged over the rollouts in which an episode has ended.
+        """
         rollouts, count = self._config.num_rollouts, self._config.population_size
         repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, rollouts, axis=0), population)
-        rows = []
+        rows: list[tuple[np.ndarray, np.ndarray]] = []
         for index, engine in enumerate(self._engines):
             report = part_of(on_progress, index, len(self._engines))
             keys = self._member_keys(jax.random.fold_in(key, index))
             recording = engine.run(repeated, keys, on_progress=report)
-            rows.append(recording.episode_return[:, -1].reshape(count, rollouts).mean(axis=1))
-        return np.stack(rows)
+            last = recording.episode_return[:, -1].reshape(count, rollouts)
+            rows.append(mean_with_episodes(last, recording.no_episode[:, -1].reshape(last.shape)))
+        returns, no_episode = zip(*rows, strict=True)
+        return np.stack(returns), np.stack(no_episode)
 
     def _member_keys(self, key: jax.Array) -> jax.Array:
         """Keys ``[P * rollouts]``, shared as the config says; members first."""
@@ -225,6 +240,19 @@ class EvolutionTrainer:
         keys = jax.random.split(key, (distinct, self._config.num_rollouts))
         # Antithetic strategies order a population as all of +epsilon, then all of -epsilon.
         return keys[jnp.arange(count) % distinct].reshape(-1)
+
+    def _warn_of_no_episode(self) -> None:
+        names = ", ".join(f"{task.name} ({task.env_steps:,} steps)" for task in self._tasks)
+        warnings.warn(
+            f"no episode has ended in any inner run of this generation, on {names}: there is no "
+            "fitness, and theta stays as it is. Give the tasks more total_timesteps or fewer "
+            "num_envs",
+            stacklevel=3,
+        )
+
+    def _unmoved(self, search: Any) -> tuple[Any, dict[str, Any]]:
+        theta, _ = ravel_pytree(self._strategy.mean(search))
+        return search, {"theta_norm": jnp.linalg.norm(theta), "theta_step_norm": 0.0}
 
     def _tell_and_measure(self, key, population, fitness, search):
         before, _ = ravel_pytree(self._strategy.mean(search))
@@ -236,6 +264,50 @@ class EvolutionTrainer:
         }
 
 
+def mean_with_episodes(
+    returns: np.ndarray, no_episode: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the last axis of runs in which an episode has ended.
+
+    Args:
+      returns: ``[..., runs]``, NaN of a run that failed, and of one without an episode.
+      no_episode: bool, the same shape; which are the latter.
+
+    Returns:
+      The means, and where there is none as no run has an episode (the mean is NaN there, as it
+      is where a run failed).
+    """
+    count = np.count_nonzero(~no_episode, axis=-1)
+    total = np.where(no_episode, np.zeros_like(returns), returns).sum(axis=-1)
+    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return means, count == 0
+
+
+def fitness_of(scores: np.ndarray, no_episode: np.ndarray) -> np.ndarray:
+    """Fitness of the members of a generation, from what they reached on each task.
+
+    A member that ended no episode on a task says nothing there: it gets the median of the
+    members that did not fail, and so pulls theta nowhere. A task on which nobody ended one is
+    left out of the mean over tasks.
+
+    Args:
+      scores: return / normaliser, ``[tasks, P]``; NaN where a run failed or ended no episode.
+      no_episode: bool ``[tasks, P]``, where it is the latter.
+
+    Returns:
+      float32 ``[P]``; NaN for members that failed, and for all where no task has an episode.
+    """
+    told = ~no_episode.all(axis=1)
+    if not told.any():
+        return np.full(scores.shape[1], np.nan, np.float32)
+    filled = scores[told]
+    for row, missing in zip(filled, no_episode[told], strict=True):
+        finite = row[np.isfinite(row)]
+        row[missing] = np.median(finite) if finite.size else 0.0  # all others failed: better
+    mean: np.ndarray = filled.mean(axis=0)
+    return mean.astype(np.float32)
+
+
 def _fitness_metrics(fitness: np.ndarray) -> dict[str, float]:
     finite = fitness[np.isfinite(fitness)]
     if not finite.size:
@@ -245,7 +317,6 @@ def _fitness_metrics(fitness: np.ndarray) -> dict[str, float]:
         "fitness_min": float(finite.min()),
         "fitness_max": float(finite.max()),
         "fitness_std": float(finite.std()),
-        "failed_members": float(np.count_nonzero(~np.isfinite(fitness))),
     }
 
 
@@ -285,14 +356,15 @@ def validate(
       on_progress: called between compiled calls.
 
     Returns:
-      Mean over tasks and seeds of return / normalizer (NaN if a run failed), and the mean
-      return by task.
+      Mean over tasks and seeds of return / normalizer, and the mean return by task: over the
+      seeds in which an episode has ended. NaN if a run failed, or none of a task's has.
     """
     by_task = {}
     for index, (task, engine) in enumerate(zip(tasks, engines, strict=True)):
         report = part_of(on_progress, index, len(engines))
         task_keys = jax.vmap(lambda key, index=index: jax.random.fold_in(key, index))(keys)
         recording = engine.run(broadcast_theta(theta, len(keys)), task_keys, on_progress=report)
-        by_task[task.name] = float(recording.episode_return[:, -1].mean())
+        returns, no_episode = recording.episode_return[:, -1], recording.no_episode[:, -1]
+        by_task[task.name] = float(mean_with_episodes(returns, no_episode)[0])
     normalised = [by_task[task.name] / task.normalizer for task in tasks]
     return float(np.mean(normalised)), by_task

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents.base import Agent, TrainState
+from agents.base import Agent, TrainState, mean_return
 from learned_opt import flat, kernels
 from learned_opt.base import LearnedOptimizer, MetaParams
 from meta.engine.watching import Measure, Update, WatchedState, watched
@@ -42,7 +42,8 @@ class Stretch(NamedTuple):
 
     Attributes:
       outer_loss: the agent's loss on fresh data after the last update.
-      episode_return: of the last finished episodes, averaged over environments.
+      episode_return: of the last finished episodes, averaged over the environments where one
+        has finished; NaN where none has.
       update_norm: root mean square norm of the updates.
       relative_update: mean norm of an update over that of the parameters.
       sign_agreement: in [0, 1], share of the elements of updates that go against the sign of
@@ -161,7 +162,7 @@ class InnerLoop(NamedTuple):
         penalty = sums.squared_norm / sums.num_updates
         stretch = Stretch(
             outer_loss=loss,
-            episode_return=jnp.mean(state.episode_return),
+            episode_return=mean_return(state.episode_return),
             update_norm=jnp.sqrt(jax.lax.stop_gradient(penalty)),
             relative_update=sums.relative_norm / sums.num_updates,
             sign_agreement=sums.agreement / sums.num_updates,

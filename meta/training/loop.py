@@ -95,6 +95,7 @@ def _train(
     schedule = experiment.schedule
     total, done = schedule.num_steps, experiment.trainer.steps_done(state.meta)
     first, saved, shortest = done, done, math.inf
+    passed = sum(row.get("seconds", 0.0) for row in metrics.rows)
     bar = progress.Progress(f"{experiment.trainer.unit}s", total, stop, done)
     with bar, open_logs(folder, experiment.logging, done) as log:
         try:
@@ -103,6 +104,9 @@ def _train(
                 state, row = _step(experiment, state, bar)
                 done = experiment.trainer.steps_done(state.meta)
                 row["seconds"] = time.monotonic() - began
+                passed += row["seconds"]
+                row["env_steps"] = done * experiment.trainer.env_steps_per_step
+                row["time_passed"] = passed
                 metrics.add({"meta_step": done, **row})
                 log(done, row)
                 best = float(state.best_score)

@@ -222,7 +222,7 @@ class MetaGradientTrainer:
         metrics |= {name: float(value) for name, value in jax.device_get(measured).items()}
         for name in ("outer_loss", "episode_return"):
             values = [metrics[f"{name}/{task.name}"] for task in self._tasks]
-            metrics[name] = float(np.mean(values))
+            metrics[name] = _mean(np.array(values))
         done = jnp.int32(number + 1)
         state = MetaState(theta, initial_theta, outer_state, tuple(agents), state.key, done)
         return state, metrics

@@ -93,16 +93,21 @@ def heat_map(study: Study, table: results.Table, task: str, folder: Workdir) -> 
     (vertical, down), (horizontal, across) = study.grid.items()
     values = np.full((len(down), len(across)), np.nan)
     for variant in study.variants:
-        final = results.final_returns(table, task, variant.label)
+        _, known = results.known_curves(table, task, variant.label)
         position = down.index(variant.point[0]), across.index(variant.point[1])
-        values[position] = final.mean()
+        if known.size:  # a gap where no episode has ended
+            values[position] = known[:, -1].mean()
     figure = plot_style.new_figure(plots.AXES)
     axis = figure.add_subplot()
     image = axis.imshow(values, cmap="viridis", aspect="auto", origin="lower")
     axis.set_xticks(range(len(across)), [f"{value:g}" for value in across])
     axis.set_yticks(range(len(down)), [f"{value:g}" for value in down])
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    known = values[np.isfinite(values)]
+    middle = (known.min() + known.max()) / 2 if known.size else 0.0
     for (row, column), value in np.ndenumerate(values):
+        if not np.isfinite(value):
+            axis.text(column, row, "no episode", ha="center", va="center")
+            continue
         color = "black" if value > middle else "white"
         axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color)
     plot_style.dress(axis, f"{task}: mean final return", horizontal, vertical)

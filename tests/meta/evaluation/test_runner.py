@@ -281,11 +281,34 @@ def test_a_failed_run_is_noted_and_counts_as_the_worst(finished, theta_file, tmp
     shutil.rmtree(folder / "chunks" / "catch" / "adam")
     curves = np.array([curve.episode_return for curve in found.values()])
     curves[0] = np.nan
+    # An episode of catch is of 9 steps, and the first of the two points is after 8.
+    waiting = np.array([[False, False], *[[True, False]] * (len(curves) - 1)])
     cell = Cell(*(cell[name] for name in Cell._fields))
-    store.write_chunk(cell, list(found), found[0].env_steps, curves)
+    store.write_chunk(cell, list(found), found[0].env_steps, curves, no_episode=waiting)
     text = evaluate(folder, "adam", theta_file, num_seeds=5)
     assert "2 on catch (as -1)" in text
-    assert np.isnan(results.read(folder / "results.csv").episode_return).sum() == 2
+    assert "on catch: no episode had ended in some or all seeds up to 32 steps" in text
+    table = results.read(folder / "results.csv")
+    assert (np.isnan(table.episode_return) & ~table.no_episode).sum() == 2
+    assert table.no_episode.sum() == len(table) / 2 - 1
+
+
+def test_returns_begin_where_an_episode_has_ended(finished):
+    folder, text = finished
+    table = results.read(folder / "results.csv")
+    # An episode of catch is of 9 steps; each environment has done 8 by the first of two points.
+    np.testing.assert_array_equal(table.no_episode, table.env_steps == 32)
+    np.testing.assert_array_equal(np.isnan(table.episode_return), table.no_episode)
+    everyone = "adam, mine, mine (untrained) on catch: no episode had ended in some or all seeds"
+    assert f"{everyone} up to 32 steps" in text
+
+
+def test_runs_without_an_episode_have_no_return(theta_file, tmp_path):
+    text = evaluate(tmp_path, "adam", theta_file, num_seeds=2, total_timesteps=32, points=1)
+    assert "| catch | adam | 0 | 32 | – | – | – | – |" in text
+    assert "mine (untrained) on catch: no episode had ended by 32 steps, the end of" in text
+    assert results.read(tmp_path / "results.csv").no_episode.all()
+    assert (tmp_path / "returns_catch.png").is_file() and (tmp_path / "intervals.png").is_file()
 
 
 def test_published_values_of_runs_as_long_are_found():

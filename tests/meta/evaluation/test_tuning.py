@@ -127,6 +127,18 @@ def _is(row, cell):
     )
 
 
+def test_the_area_is_of_the_points_where_an_episode_has_ended():
+    curves = np.array([[np.nan, -3.0, -1.0], [1.0, 2.0, 3.0], [4.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(tuning.CRITERIA["area"](curves), [-2.0, 2.0, np.nan])
+
+
+def test_a_search_in_which_no_episode_ends_is_refused_with_the_fix(tmp_path):
+    space = {"learning_rate": Choices((0.001,))}
+    asked = search(tmp_path, space, num_seeds=1, total_timesteps=32, points=1)
+    with pytest.raises(ValueError, match=r"no episode of catch has ended in 32 steps.*total_time"):
+        tuning.tune(asked)
+
+
 def test_failed_candidates_are_never_chosen(tmp_path):
     about = About("adam", "catch", "ppo", "final_return", ["learning_rate"], 100)
     values = [{"learning_rate": rate, "anneal": False} for rate in (1.0, 0.1, 0.01)]

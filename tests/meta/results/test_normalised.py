@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from agents import environments, task_presets
 from meta import results
 from meta.results import bootstrap as stats
-from meta.results import normalised, normalised_plots, plots
+from meta.results import normalised, normalised_plots, plots, summary
 from tests.meta.results.test_plots import lines_by_label, saved_figures, texts
 from third_party.open_rl import reference
 
@@ -204,3 +205,76 @@ def test_plots_show_the_rows_with_units_and_legends(drawn, rows, compared):
     ticks = [text.get_text() for text in intervals.axes[0].get_yticklabels()]
     assert any("published" in tick for tick in ticks)
     assert "OPEN, published, 200k steps" in lines_by_label(curves.axes[0])
+
+
+def pendulum(**values):
+    """A table: optimizer -> [S, T] returns on pendulum; None without an episode."""
+    return results.from_rows(
+        results.Row("pendulum", "ppo", name, seed, 100 * (place + 1), value)
+        for name, seeds in values.items()
+        for seed, curve in enumerate(seeds)
+        for place, value in enumerate(curve)
+    )
+
+
+def test_points_without_an_episode_have_no_value_and_no_share_of_the_area():
+    table = pendulum(adam=[[None, -900.0, -500.0], [None, -800.0, -400.0]])
+    np.testing.assert_array_equal(results.area_under_curve(table, "pendulum", "adam"), [-700, -600])
+    steps, returns = results.known_curves(table, "pendulum", "adam")
+    np.testing.assert_array_equal(steps, [200, 300])
+    assert returns.shape == (2, 2)
+    same, note = normalised.failures_as_worst(table)
+    assert note == "" and same is table
+    (row,) = normalised.rows(table, normalised.normalise(table, "adam"))
+    assert (row["mean"], row["auc_iqm"], row["seeds"]) == (-450.0, -650.0, 2)
+    notes = " ".join(normalised.normalise(table, "adam").notes)
+    assert "adam on pendulum: no episode had ended in some or all seeds up to 100 steps" in notes
+
+
+def test_without_any_episode_there_is_no_return_and_a_note(tmp_path):
+    table = pendulum(adam=[[None, None]] * 2, open=[[None, -7.0], [-8.0, -6.0]])
+    found = normalised.normalise(table, "adam")
+    empty, whole = normalised.rows(table, found)
+    assert empty["seeds"] == 0 and empty["iqm"] is empty["auc_iqm"] is empty["mean"] is None
+    assert whole["iqm"] == -6.5 and whole["improvement"] is None
+    assert "by 200 steps, the end of training: there is no return" in " ".join(found.notes)
+    text = summary.to_markdown([empty, whole], "adam")
+    assert "| pendulum | adam | 0 | 200 | – | – | – | – |" in text
+    plots.return_curves_plot(table, "pendulum", tmp_path / "curves.png")
+    plots.interval_plot([empty, whole], tmp_path / "intervals.png")
+
+
+def test_a_failed_run_is_told_from_one_without_an_episode_also_when_read_again(tmp_path):
+    table = pendulum(adam=[[None, None], [-9.0, -3.0], [-8.0, np.nan]])
+    results.append(tmp_path / "results.csv", results.to_rows(table))
+    again = results.read(tmp_path / "results.csv")
+    np.testing.assert_array_equal(again.no_episode, [True, True, False, False, False, False])
+    counted, note = normalised.failures_as_worst(again)
+    assert "1 on pendulum (as -9)" in note
+    np.testing.assert_array_equal(
+        results.final_returns(counted, "pendulum", "adam"), [np.nan, -3.0, -9.0]
+    )
+    with pytest.raises(ValueError, match=r"1 of 6 returns.*in 1 of 3 seeds: these runs failed"):
+        summary.summary(again)
+
+
+def test_reference_values_normalise_tasks_with_negative_returns(tmp_path):
+    table = pendulum(adam=[[-1.0, -3254.7], [-1.0, -3254.7]], open=[[-1.0, 0.0], [-1.0, 0.0]])
+    assert "--normalise_by=min_max" in " ".join(normalised.normalise(table, "adam").notes)
+    found = normalised.normalise(table, normalised.MIN_MAX)
+    assert found.tasks == ["pendulum"] and found.control == "adam"
+    worst, best = normalised.rows(table, found)
+    assert (worst["normalised_iqm"], worst["optimality_gap"]) == (0.0, 1.0)
+    assert (best["normalised_iqm"], best["optimality_gap"], best["improvement"]) == (1.0, 0.0, 1.0)
+    assert worst["iqm"] == -3254.7
+    assert "the score 0" in found.notes[0] and "reference values" in found.rule
+    for name, draw in normalised_plots.drawings([worst, best], found).items():
+        draw(tmp_path / f"{name}.png")
+    table = make_table({"breakout": 1.0})
+    assert "no reference values" in normalised.normalise(table, normalised.MIN_MAX).notes[0]
+
+
+def test_reference_values_are_of_environments_that_there_are():
+    short = {task_presets.short_name(name) for name in environments.names()}
+    for name, (low, high) in task_presets.RETURN_RANGES.items():
+        assert name in short and low < high

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -17,7 +18,7 @@ from meta.engine.population import Engine
 from meta.evaluation import runner
 from meta.evaluation.store import Store
 from meta.runs import progress
-from meta.runs.workdir import WorkdirError
+from meta.runs.workdir import WorkdirError, read_metrics
 from meta.training import experiment, final_comparison, loop
 from meta.training.evolution import EvolutionTrainer
 from tests.agents import probes
@@ -114,6 +115,32 @@ def test_a_failed_run_counts_as_the_worst_of_its_own_task_in_a_run_of_two(tmp_pa
     assert float(means["two", "open"]) == 5.0 and float(means["low", "open"]) == -8.0
 
 
+def test_metrics_say_how_many_steps_and_how_much_time_have_passed(uninterrupted):
+    rows = read_metrics(uninterrupted[0] / "metrics.csv")
+    assert [row["env_steps"] for row in rows] == [2048, 4096, 6144]
+    seconds = np.cumsum([row["seconds"] for row in rows])
+    np.testing.assert_allclose([row["time_passed"] for row in rows], seconds)
+
+
+def test_a_folder_whose_metrics_lack_columns_goes_on(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], folder)
+    shutil.rmtree(folder / "checkpoints" / "3")  # as if stopped after the second
+    rows = read_metrics(folder / "metrics.csv")
+    known = [name for name in rows[0] if name not in ("env_steps", "time_passed")]
+    with open(folder / "metrics.csv", "w") as file:
+        writer = csv.DictWriter(file, known, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[:2])
+    state = loop.train(experiment.build(config()), str(folder))
+    np.testing.assert_array_equal(theta_of(state), theta_of(uninterrupted[1]))
+    *old, new = read_metrics(folder / "metrics.csv")
+    assert len(old) == 2 and not any("env_steps" in row for row in old)
+    assert new["env_steps"] == 6144
+    spent = sum(row["seconds"] for row in [*old, new])
+    assert new["time_passed"] == pytest.approx(spent)
+
+
 def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_path, monkeypatch):
     step = EvolutionTrainer.step
 
@@ -157,8 +184,6 @@ def test_sigterm_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, mon
 
 
 def test_a_damaged_checkpoint_is_passed_over(uninterrupted, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(uninterrupted[0], folder)
     for file in (folder / "checkpoints" / "3").rglob("*"):
