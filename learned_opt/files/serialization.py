@@ -84,7 +84,8 @@ class TrainedOptimizer(NamedTuple):
 
         It counts its own updates and keeps its own key, so ``tx.update(grads, state, params)``
         is all that it needs; dormancy is taken for neutral (1) unless a call gives it. Its
-        state holds arrays alone, and can be vmapped, scanned, donated and saved.
+        state holds arrays alone, and can be vmapped, scanned, donated and saved. Updates have
+        each parameter's dtype; what is computed and kept is float32.
 
         Args:
           total_updates: of the whole run (in PPO: iterations x epochs x minibatches). The

@@ -61,6 +61,7 @@ def test_learns_a_continuous_target():
     assert float(policy.parameters[0, 0]) == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncation", ["terminate", "bootstrap"])
 def test_value_of_a_time_limited_task(truncation):
     """Reward 1 for ever, episodes cut after 4 steps: 1 / (1 - discount) if time limits are
@@ -75,6 +76,7 @@ def test_value_of_a_time_limited_task(truncation):
     np.testing.assert_allclose(values, expected, atol=0.12)
 
 
+@pytest.mark.slow
 def test_update_context_follows_its_documented_schedule():
     """A transformation that changes nothing and writes down what it is told."""
 
@@ -128,6 +130,7 @@ def test_gradients_of_actor_and_critic_are_clipped_apart():
         assert float(optax.tree.norm(grads[network])) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_outer_loss_has_a_policy_gradient_and_no_gradient_through_its_data():
     agent, state, _ = train(
         dataclasses.replace(SMALL, total_timesteps=512), probes.Probe(probes.prefer_one)

@@ -102,6 +102,7 @@ def test_a_convolution_is_that_of_flax():
     np.testing.assert_allclose(networks._convolve(x, kernel), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_networks_may_begin_with_convolutions(size):
     network = networks.make_actor_critic(
@@ -181,6 +182,7 @@ def test_policy_and_value_both_train_a_shared_trunk_but_not_each_other_s_head():
     assert np.all(of_policy["critic"]["Dense_0"]["kernel"] == 0)
 
 
+@pytest.mark.slow
 def test_actor_and_critic_may_differ_as_in_brax():
     network = networks.make_actor_critic(
         Continuous(8), (32,) * 4, "swish", critic_widths=(64,) * 5, critic_activation="tanh"

@@ -7,6 +7,8 @@ import pytest
 import learned_opt
 from learned_opt import handcrafted, registry
 
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+
 
 def test_presets_are_the_papers_values():
     assert learned_opt.preset("adam", "breakout") == {

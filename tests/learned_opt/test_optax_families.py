@@ -20,6 +20,7 @@ RATES = {
 }
 
 
+@pytest.mark.usefixtures("optax_promotes")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # optax' optimistic_adam
 @pytest.mark.parametrize("name", slow_but(FAST, optax_families.names()))
 def test_every_listed_optimizer_goes_downhill(name):

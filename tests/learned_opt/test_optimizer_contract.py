@@ -34,6 +34,8 @@ def context(params):
 
 @pytest.fixture(params=slow_but(("adam", "open", "optim4rl"), learned_opt.names()))
 def optimizer(request):
+    if learned_opt.is_handcrafted(request.param):
+        request.getfixturevalue("optax_promotes")
     options = {}
     if request.param.startswith(("open", "no_features")):
         options["initial_theta"] = "random"  # theirs is 0, where nothing would be seen

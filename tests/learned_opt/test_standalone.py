@@ -1,7 +1,5 @@
 """The optax face: another's training loop gets the same updates as an agent of this toolkit."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,38 +11,13 @@ from flax.training.train_state import TrainState
 import learned_opt
 from learned_opt import standalone
 from learned_opt.files import serialization
+from tests.learned_opt.trees import agent, assert_close, make, network
 from tests.marks import slow_but
 
 
-def _trained(name="open", **options):
-    if name.startswith("open"):
-        options = {"initial_theta": "random", **options}
-    optimizer = learned_opt.make(name, **options)
-    theta = optimizer.init(jax.random.key(3))
-    return serialization.TrainedOptimizer(optimizer, theta, {"name": name, "options": options})
-
-
-def _network(key, sizes=(3, 5, 2)):
-    keys = jax.random.split(key, len(sizes))
-    return {
-        f"Dense_{i}": {"kernel": jax.random.normal(keys[i], (a, b)), "bias": jnp.zeros((b,))}
-        for i, (a, b) in enumerate(itertools.pairwise(sizes))
-    }
-
-
-def _params():
-    return {
-        "actor": _network(jax.random.key(0)),
-        "critic": _network(jax.random.key(1), (3, 5, 1)),
-    }
-
-
-def assert_close(a, b, tolerance=1e-6):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance), a, b)
-
-
+@pytest.mark.slow
 def test_updates_are_those_that_the_agents_context_gives():
-    trained, params = _trained(), _params()
+    trained, params = make(), agent()
     tx = trained.as_optax(total_updates=24, updates_per_batch=6, epochs_per_batch=3)
     inside = trained.optimizer.transform(trained.theta)
     state, inner, theirs = tx.init(params), inside.init(params), params
@@ -99,14 +72,12 @@ def test_the_proportions_count_batches_and_epochs(counts, at, training, batch):
 def test_counts_that_cannot_be_are_refused(counts, fix):
     total, per_batch, epochs = counts
     with pytest.raises(ValueError, match=fix.replace("(", r"\(")):
-        _trained().as_optax(
-            total_updates=total, updates_per_batch=per_batch, epochs_per_batch=epochs
-        )
+        make().as_optax(total_updates=total, updates_per_batch=per_batch, epochs_per_batch=epochs)
 
 
 def test_a_tree_that_does_not_tell_actor_from_critic_is_refused_with_the_remedy():
-    params = {"policy": _network(jax.random.key(0)), "value": _network(jax.random.key(1))}
-    trained = _trained()
+    params = {"policy": network(jax.random.key(0)), "value": network(jax.random.key(1))}
+    trained = make()
     tx = trained.as_optax(total_updates=5)
     with pytest.raises(ValueError, match=r"as_optax\(actor_key=\.\.\.\).*role='actor'"):
         tx.update(params, tx.init(params), params)
@@ -120,7 +91,7 @@ def test_a_tree_that_does_not_tell_actor_from_critic_is_refused_with_the_remedy(
 @pytest.mark.slow
 def test_flax_wrappers_and_other_containers_change_nothing():
     """The same numbers whether Flax's collection is around the networks or within them."""
-    trained, params = _trained(features=("gradient", "layer_proportion")), _params()
+    trained, params = make(features=("gradient", "layer_proportion")), agent()
     variants = [
         params,
         {"params": params},
@@ -138,7 +109,7 @@ def test_flax_wrappers_and_other_containers_change_nothing():
 
 def _noise_of(role, params, **options):
     """The difference that the key makes."""
-    trained = _trained(zero_mean=False, **options)
+    trained = make(zero_mean=False, **options)
     results = []
     for seed in (0, 1):
         tx = trained.as_optax(total_updates=5, role=role, seed=seed)
@@ -150,24 +121,24 @@ def _noise_of(role, params, **options):
 
 @pytest.mark.parametrize("kernel", slow_but(("auto",), ("auto", "xla")))
 def test_with_an_optimizer_for_each_network_the_actors_alone_is_noisy(kernel):
-    network = {"params": _network(jax.random.key(0))}
-    assert _noise_of("actor", network, kernel=kernel) > 1e-5
-    assert _noise_of("critic", network, kernel=kernel) == 0.0
+    params = {"params": network(jax.random.key(0))}
+    assert _noise_of("actor", params, kernel=kernel) > 1e-5
+    assert _noise_of("critic", params, kernel=kernel) == 0.0
 
 
 def test_the_role_can_be_told_from_the_parameters():
     def role(params):
         return "critic" if params["Dense_1"]["bias"].shape == (1,) else "actor"
 
-    actor, critic = _params()["actor"], _params()["critic"]
+    actor, critic = agent()["actor"], agent()["critic"]
     assert _noise_of(role, actor) > 1e-5
     assert _noise_of(role, critic) == 0.0
     with pytest.raises(ValueError, match=r"role\(params\) must give"):
-        _trained().as_optax(total_updates=3, role=lambda params: "head").init(actor)
+        make().as_optax(total_updates=3, role=lambda params: "head").init(actor)
 
 
 def test_params_are_asked_for_or_kept():
-    trained, params = _trained(), _params()
+    trained, params = make(), agent()
     tx = trained.as_optax(total_updates=5)
     with pytest.raises(ValueError, match=r"as_optax\(\.\.\., keep_params=True\)"):
         tx.update(params, tx.init(params))
@@ -189,6 +160,7 @@ def test_what_needs_no_params_works_without_them():
     np.testing.assert_allclose(updates["w"], -0.01 * np.ones(3), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("optax_promotes")
 def test_annealing_counts_for_itself():
     params = {"w": jnp.ones((3,))}
     tx = learned_opt.make("sgd", learning_rate=1.0, anneal=True)
@@ -202,7 +174,7 @@ def test_annealing_counts_for_itself():
 
 @pytest.mark.slow
 def test_given_context_goes_through():
-    trained, params = _trained(features=("gradient", "dormancy"), stochastic=False), _params()
+    trained, params = make(features=("gradient", "dormancy"), stochastic=False), agent()
     tx = trained.as_optax(total_updates=5)
     dormancy = jax.tree.map(lambda p: jnp.full(p.shape[-1:], 3.0), params)
     neutral, _ = tx.update(params, tx.init(params), params)
@@ -215,7 +187,7 @@ def test_given_context_goes_through():
 
 @pytest.mark.slow
 def test_runs_that_differ_in_their_start_draw_other_noise():
-    trained = _trained(features=("gradient", "batch_proportion"), zero_mean=False)
+    trained = make(features=("gradient", "batch_proportion"), zero_mean=False)
     tx = trained.as_optax(total_updates=5)
 
     @jax.vmap
@@ -223,12 +195,13 @@ def test_runs_that_differ_in_their_start_draw_other_noise():
         zeros = jax.tree.map(jnp.zeros_like, params)
         return tx.update(zeros, tx.init(params), zeros)[0]["actor"]["Dense_0"]["kernel"]
 
-    params = jax.tree.map(lambda p: jnp.stack([p, p, 1.5 * p]), _params())
+    params = jax.tree.map(lambda p: jnp.stack([p, p, 1.5 * p]), agent())
     same, again, other = noise(params)
     np.testing.assert_array_equal(same, again)
     assert np.abs(same - other).max() > 1e-6
 
 
+@pytest.mark.usefixtures("optax_promotes")
 def test_a_flax_train_state_learns_under_scan_and_its_state_is_plain_arrays():
     class Regression(nn.Module):
         @nn.compact

@@ -12,6 +12,7 @@ from learned_opt.families.open_optimizer import FEATURES, OpenConfig, make_open
 from tests.learned_opt.test_optimizer_contract import context, example_params
 
 
+@pytest.mark.slow
 def test_fast_evaluation_equals_the_flax_definition():
     network = coordinate_network.CoordinateNetwork(hidden_size=8, width=16, num_outputs=3)
     keys = jax.random.split(jax.random.key(0), 4)

@@ -50,6 +50,7 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
+@pytest.mark.slow
 def test_the_step_of_plain_gradient_descent_points_along_the_gradient():
     found, _ = watch(optax.sgd(0.01), updates=3)
     for network in ("all", "actor", "critic"):

@@ -48,6 +48,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_plain_gradient_descent_follows_the_gradient_all_through_training(finished):
     folder, text = finished
     found = [row for row in rows(folder) if row["statistic"] == "cos_gradient"]
@@ -69,6 +70,7 @@ def test_everything_is_left_behind(finished):
     assert results.read(folder / "results.csv").optimizers() == ["sgd"]
 
 
+@pytest.mark.slow
 def test_watching_changes_no_result(finished, tmp_path):
     asked = request(tmp_path / "plain")
     store = Store(asked.workdir, asked.settings)

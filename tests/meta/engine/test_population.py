@@ -50,6 +50,7 @@ def test_curves_end_where_single_recordings_end_however_waves_are_filled(engine,
     np.testing.assert_array_equal(end.episode_return, reverse.episode_return[::-1])
 
 
+@pytest.mark.slow
 def test_members_with_equal_theta_and_key_are_equal(engine, optimizer):
     theta = optimizer.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), 1)[jnp.zeros(4, int)]
@@ -57,6 +58,7 @@ def test_members_with_equal_theta_and_key_are_equal(engine, optimizer):
     assert len(set(returns[:, 0].tolist())) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_counts_as_failed(agent):
     broken = LearnedOptimizer(
         init=lambda key: {"scale": jnp.float32(1)},

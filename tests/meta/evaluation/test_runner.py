@@ -305,7 +305,7 @@ def test_returns_begin_where_an_episode_has_ended(finished):
 
 def test_runs_without_an_episode_have_no_return(theta_file, tmp_path):
     text = evaluate(tmp_path, "adam", theta_file, num_seeds=2, total_timesteps=32, points=1)
-    assert "| catch | adam | 0 | 32 | – | – | – | – |" in text
+    assert "| 0 | 32 | – | – | – | – |" in text
     assert "mine (untrained) on catch: no episode had ended by 32 steps, the end of" in text
     assert results.read(tmp_path / "results.csv").no_episode.all()
     assert (tmp_path / "returns_catch.png").is_file() and (tmp_path / "intervals.png").is_file()

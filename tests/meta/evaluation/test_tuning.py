@@ -132,6 +132,7 @@ def test_the_area_is_of_the_points_where_an_episode_has_ended():
     np.testing.assert_array_equal(tuning.CRITERIA["area"](curves), [-2.0, 2.0, np.nan])
 
 
+@pytest.mark.slow
 def test_a_search_in_which_no_episode_ends_is_refused_with_the_fix(tmp_path):
     space = {"learning_rate": Choices((0.001,))}
     asked = search(tmp_path, space, num_seeds=1, total_timesteps=32, points=1)

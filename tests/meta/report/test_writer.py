@@ -180,6 +180,7 @@ def test_tasks_of_other_settings_are_other_tasks(tmp_path):
     assert "num_envs48" in page.text
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(tmp_path):
     folder = evaluation(tmp_path / "<b>bold", (HOSTILE, "adam"), task="<script>alert(1)</script>")
     (folder / "more.md").write_text(f"# {HOSTILE}\n\n<script>alert(2)</script>\n")

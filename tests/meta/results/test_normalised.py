@@ -267,7 +267,7 @@ def test_reference_values_normalise_tasks_with_negative_returns(tmp_path):
     assert (worst["normalised_iqm"], worst["optimality_gap"]) == (0.0, 1.0)
     assert (best["normalised_iqm"], best["optimality_gap"], best["improvement"]) == (1.0, 0.0, 1.0)
     assert worst["iqm"] == -3254.7
-    assert "the score 0" in found.notes[0] and "reference values" in found.rule
+    assert "the score 0" in found.notes[0] and "reference value" in found.rule
     for name, draw in normalised_plots.drawings([worst, best], found).items():
         draw(tmp_path / f"{name}.png")
     table = make_table({"breakout": 1.0})

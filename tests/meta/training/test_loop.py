@@ -141,6 +141,7 @@ def test_a_folder_whose_metrics_lack_columns_goes_on(uninterrupted, tmp_path):
     assert new["time_passed"] == pytest.approx(spent)
 
 
+@pytest.mark.slow
 def test_a_crash_in_a_generation_costs_that_generation_alone(uninterrupted, tmp_path, monkeypatch):
     step = EvolutionTrainer.step
 
@@ -227,6 +228,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
         loop.train(experiment.build(config()), str(tmp_path))
 
 
+@pytest.mark.slow
 def test_multi_task_fitness_is_the_mean_of_normalised_returns(tmp_path):
     values = config()
     values["tasks"]["other"] = json.loads(json.dumps(values["tasks"]["two"])) | {"normalizer": 0.5}
