@@ -104,9 +104,8 @@ class TrainedOptimizer(NamedTuple):
           seed: of its noise; runs with other initial parameters draw other noise.
 
         Raises:
-          ValueError: ``total_updates`` is missing, or a count is below 1 or does not fit; at
-            the first use: the tree does not tell actor from critic and the optimizer must
-            know, or params are missing and it reads them.
+          ValueError: ``total_updates`` is missing, a count is below 1 or does not fit; at first
+            use: the tree does not tell actor from critic, or params are missing, and it must know.
 
         Example:
           >>> import jax.numpy as jnp
