@@ -64,6 +64,7 @@ def test_an_ablated_feature_does_not_change_the_update(left_out):
         assert same == (name == left_out), name
 
 
+@pytest.mark.slow
 def test_noise_moves_the_actor_alone_and_the_mean_update_is_zero():
     params = example_params()
     grads, told = jax.tree.map(jnp.cos, params), context(params)

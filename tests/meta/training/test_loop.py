@@ -93,6 +93,7 @@ def test_a_finished_run_computes_nothing_again(uninterrupted, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_a_failed_run_counts_as_the_worst_of_its_own_task_in_a_run_of_two(tmp_path):
     values = config(num_generations=1, validate_every=0)
     values["tasks"]["low"] = json.loads(json.dumps(values["tasks"]["two"]))

@@ -110,6 +110,7 @@ def make_trainer(monkeypatch, **changes):
     return MetaGradientTrainer(config, linear(), [FakeTask()], devices=jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_training_on_a_quadratic_lowers_the_outer_loss(monkeypatch):
     trainer = make_trainer(monkeypatch)
     state = trainer.init(jax.random.key(0))
